@@ -91,6 +91,15 @@ def listed(items: Iterable[object], most: int = ITEMS_SHOWN) -> str:
     return ", ".join(snippet(item, ITEM_CHARACTERS) for item in items[:most]) + more
 
 
+def first_to_last(items: Sequence[str]) -> str:
+    """Return the first and the last of at least one item.
+
+    >>> first_to_last(["05", "06", "07"]), first_to_last(["05"])
+    ('05 to 07', '05')
+    """
+    return " to ".join(dict.fromkeys([items[0], items[-1]]))
+
+
 def _counts(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
 
@@ -251,11 +260,10 @@ class NoData(ShapwatchError):
     @property
     def summary(self) -> str:
         """Two sentences on the searched folders and on what they contain."""
-        folders = " to ".join(dict.fromkeys([self.prefixes[0], self.prefixes[-1]]))
         found = plural(self.files, "file")
         found += f", {plural(self.outside, 'event')} outside the window" if self.outside else ""
         found += f", {plural(self.probes, 'call')} made by shapwatch itself" if self.probes else ""
-        return f"no captured event in {self.window}. Found in {folders}: {found}."
+        return f"no captured event in {self.window}. Found in {first_to_last(self.prefixes)}: {found}."
 
     @property
     def reason(self) -> str:

@@ -80,7 +80,7 @@ def _title(headline: Headline | None, words: str, sentence: str, result: DriftRe
         Headline.DRIFT: RANKED,
     }
     if headline is Headline.FAILED:
-        return shortened(sentence.partition(". ")[0].removesuffix(".")) or words
+        return shortened(f"{sentence[:1].upper()}{sentence[1:]}".partition(". ")[0].removesuffix(".")) or words
     if result is None or headline is None or headline in {Headline.NO_DATA, Headline.MODEL_MISMATCH}:
         return titles.get(headline, words) if headline else words
     titles = {

@@ -5,7 +5,7 @@ An error becomes a Failed execution with a report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Headline, Verdict
 from runner.domain.executions import Execution, Publication, Status, Window
+from runner.domain.numbers import plural
 from runner.domain.records import Captured
 from runner.domain.schedules import ExecutionRecord
 from runner.drift.verdict import verdict
-from runner.errors import NO_DATA, ClaimLost, NoData, OccupiedTarget, ShapwatchError, error_message
+from runner.errors import NO_DATA, ClaimLost, NoData, OccupiedTarget, ShapwatchError, error_message, first_to_last
 from runner.explain.screening import Screening
 from runner.protocols import Model
 from runner.report.context import capitalize
@@ -29,7 +30,7 @@ from runner.report.render import Report
 from runner.results import directory, manifest_file
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, REJECTED, REPORT
 from runner.results.documents import DriftDocument, load_analysis, load_drift
-from runner.results.manifest import CaptureCounts, Comparison, ExecutionTime, Explanation, Manifest
+from runner.results.manifest import CaptureCounts, Comparison, ExecutionTime, Explanation, Manifest, SearchedPlace
 from runner.results.manifest_file import Provenance, Stopwatch
 from runner.sources.source import WindowReader, without
 
@@ -176,6 +177,10 @@ class Analysis(Protocol):
         Raises:
             ShapwatchError: if the window cannot be analysed.
         """
+        ...
+
+    def inputs(self, window: Window) -> Iterator[SearchedPlace]:
+        """Yield the inputs of the analysis other than the records, such as the reference and the model."""
         ...
 
 
@@ -384,6 +389,7 @@ class Monitor:
             manifest = replace(
                 self._manifest(slot, status, headline, sentence),
                 counts=CaptureCounts.of(captured),
+                searched=tuple(self._searched(slot, captured)),
             )
             notes = self._write(slot, manifest, {}, stopwatch)
             lines += [*(f"note: {note}" for note in notes), str(slot.target / REPORT)]
@@ -423,9 +429,19 @@ class Monitor:
             claim=None if died else self._claim_digest,
             died=died or None,
             counts=CaptureCounts.of(captured) if captured else None,
+            searched=tuple(self._searched(slot, captured)),
         )
         files = _rejected(captured) if captured else {}
         self._write(slot, manifest, files, Stopwatch(self.writer.provenance.clock))
+
+    def _searched(self, slot: ExecutionSlot, captured: Captured | None) -> Iterator[SearchedPlace]:
+        """Yield the inputs of an execution with what was found there."""
+        found = "not read"
+        if captured:
+            events = plural(captured.events, "event")
+            found = f"{plural(len(captured.files), 'file')}, {events} in the window, {captured.outside:,} outside"
+        yield SearchedPlace("captures", first_to_last(self.source.source.folders(slot.window)), found)
+        yield from self.analysis.inputs(slot.window)
 
     def _manifest(self, slot: ExecutionSlot, status: Status, headline: str, sentence: str) -> Manifest:
         window = f"{slot.window.start:%FT%TZ}/{slot.window.end:%FT%TZ}"

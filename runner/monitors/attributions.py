@@ -5,7 +5,7 @@ Array letters: N records, D features, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -41,7 +41,7 @@ from runner.protocols import calls_made
 from runner.results import directory, documents, manifest, manifest_file
 from runner.results.directory import ANALYSIS, DRIFT, VIOLATIONS
 from runner.results.documents import DriftDocument, saved
-from runner.results.manifest import Comparison, Effects, Explanation
+from runner.results.manifest import Comparison, Effects, Explanation, SearchedPlace
 from runner.results.manifest_file import Stopwatch
 from runner.results.reference import Reference, canaries
 from runner.sources.endpoint import MergedReader
@@ -138,6 +138,17 @@ class AttributionAnalysis:
         """
         reference = Reference.read(directory.reference_path(self.reference, slot.window))
         return partial(self._analyse, slot, reference, cache(partial(calls_made, self.model_explainer.model)))
+
+    def inputs(self, window: Window) -> Iterator[SearchedPlace]:
+        """Yield the reference and the model of a window."""
+        path = directory.reference_path(self.reference, window)
+        file = path if path.suffix == ".json" else path / ANALYSIS
+        yield SearchedPlace("reference", str(path), "present" if file.is_file() else f"no {file.name}")
+        model = self.model_explainer.model
+        named = (getattr(model, name, None) for name in ("artifact", "where", "function"))
+        place = next((each for each in named if each is not None), getattr(model, "kind", "temporary local endpoint"))
+        found = "" if not isinstance(place, Path) else "present" if place.is_file() else "no such file"
+        yield SearchedPlace("model", str(place), found)
 
     def order(self, features: pl.DataFrame, window: Window) -> NDArray[np.intp]:
         """Return the indices of records in the random order in which a window's records are explained."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Headline, Level, Verdict
 from runner.domain.executions import Status
 from runner.drift.verdict import since, verdict
-from runner.report import charts, health, sections
+from runner.report import charts, health, sections, tables
 from runner.report.baseline import BASELINE_ANSWERS, BaselineTable, baseline_table, baseline_verdict
 from runner.report.charts import Figure
 from runner.report.families import Family, families
 from runner.report.health import Check, Mark, State
 from runner.report.sections import Label, Section, TopChanges, compare_labels
-from runner.report.tables import ReportTable
+from runner.report.tables import ReportTable, make_table
 from runner.results.directory import ANALYSIS, DRIFT, MANIFEST, NOTEBOOK, PDF, SETTINGS, VIOLATIONS
 from runner.results.documents import DriftDocument
 from runner.results.manifest import Explanation, Manifest
@@ -44,6 +45,8 @@ MARKS = {
     Headline.NO_VERDICT: Mark.WARNING,
 }
 """Marks of headlines that do not follow from the level."""
+SEARCHED_SETTINGS = {"captures": "source", "reference": "monitor.reference", "model": "model"}
+"""Setting of each kind of input."""
 ANSWERS = ("What changed", "How much it matters", "What to do")
 """Names of the sentences of a verdict."""
 NOT_JUDGED = {
@@ -111,6 +114,7 @@ class Page:
         sentence: verdict of the manifest in a sentence.
         doubt: sentence on the failed health checks; empty if none failed, or without a comparison.
         facts: names and values of facts, such as window and status.
+        searched: where an execution without a verdict looked; None for others.
         is_calm: whether nothing changed, so that the page is short.
         not_judged: reason why the attributions are not judged; empty if they are.
         all_effects: most severe effect of each family with its limits; None without tests.
@@ -140,6 +144,7 @@ class Page:
     facts: tuple[tuple[str, str], ...]
     health: tuple[Check, ...]
     notes: tuple[str, ...]
+    searched: ReportTable | None
     is_calm: bool
     not_judged: str
     all_effects: ReportTable | None
@@ -208,6 +213,7 @@ def page(
         facts=tuple(_facts(manifest, result)),
         health=checks,
         notes=manifest.notes,
+        searched=_searched(manifest),
         is_calm=is_calm,
         not_judged=NOT_JUDGED.get(mark, ""),
         all_effects=sections.families_table(result),
@@ -291,10 +297,24 @@ def _verdict(manifest: Manifest, result: DriftResult | None) -> Verdict:
 def _answers(manifest: Manifest, words: Verdict, doubtful: bool) -> Iterator[tuple[str, str]]:
     """Yield the sentences of a verdict with their names; empty ones and repetitions of the title are left out."""
     names = BASELINE_ANSWERS if manifest.stage == "baseline" else ANSWERS
+    if manifest.searched:
+        names = ("What happened", *ANSWERS[1:])
     action = f"{RESOLVE_CHECKS} {words.action}".strip() if doubtful else words.action
-    for name, answer in zip(names, (words.changed, words.matters, action), strict=True):
-        if answer and answer != f"{words.title}.":
+    changed = words.changed.removeprefix(f"{words.title}.").lstrip()
+    for name, answer in zip(names, (changed, words.matters, action), strict=True):
+        if answer:
             yield name, answer
+
+
+def _searched(manifest: Manifest) -> ReportTable | None:
+    """Return the window and the inputs of an execution without a verdict; None for others."""
+    if not manifest.searched or manifest.time is None:
+        return None
+    rows = [SimpleNamespace(name="Window", setting="stage.window", place=str(manifest.time.window), found="")]
+    for each in manifest.searched:
+        setting = SEARCHED_SETTINGS.get(each.name, "")
+        rows.append(SimpleNamespace(**{**vars(each), "name": capitalize(each.name)}, setting=setting))
+    return make_table("Inputs of this execution.", tables.SEARCHED, rows)
 
 
 def _crumbs(manifest: Manifest) -> Iterator[str]:

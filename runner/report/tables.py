@@ -148,6 +148,12 @@ SEGMENTS = (
     Column("p", "p", "{:.2g}"),
     Column("Largest change", "top_change", TEXT),
 )
+SEARCHED = (
+    Column("Input", "name", TEXT),
+    Column("Setting", "setting", TEXT),
+    Column("Value", "place", TEXT),
+    Column("Found", "found", TEXT),
+)
 MOST_BASELINE_ROWS = 5
 """Maximum number of rows of the SHAP baseline in a report; each is a column of the table."""
 BASELINE = (

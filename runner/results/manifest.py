@@ -80,6 +80,21 @@ class CaptureCounts:
 
 
 @dataclass(frozen=True)
+class SearchedPlace:
+    """Input that an execution without a verdict needed.
+
+    Attributes:
+        name: kind of the input: captures, reference or model.
+        place: folders, path or address.
+        found: what was found there; empty if it was not examined.
+    """
+
+    name: str
+    place: str
+    found: str
+
+
+@dataclass(frozen=True)
 class ExecutionTime:
     """Endpoint, window and scheduled time of an execution."""
 
@@ -267,6 +282,7 @@ class Manifest:
         explanation: origin of the attributions; None if the execution failed, and without data.
         comparison: comparison with the reference; None for a baselining, for a failed execution and without data.
         timings: seconds per step.
+        searched: inputs of an execution that failed or had no data; None for others, and in earlier manifests.
     """
 
     stage: Literal["baseline", "monitor"]
@@ -285,6 +301,7 @@ class Manifest:
     explanation: Explanation | None = None
     comparison: Comparison | None = None
     timings: Mapping[str, float] | None = None
+    searched: tuple[SearchedPlace, ...] | None = None
 
     @property
     def state(self) -> ExecutionState:

@@ -32,10 +32,10 @@ KEYS = (
     *(*HEAD_KEYS, *TIME_KEYS),
     *("words", "changes", "level", "level_alone", "effects", "counts", "verdict", "material"),
     *("estimator", "evaluations", "efficiency_residual", "standard_errors", "background", "hashes"),
-    *("preflight", "calls", "serving_parity", "quality", "model_changed", "notes", "timings"),
+    *("preflight", "calls", "serving_parity", "quality", "model_changed", "notes", "searched", "timings"),
 )
 """Keys of a manifest, in the order of the file."""
-FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "died", "notes", "counts", "timings")
+FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "died", "notes", "counts", "searched", "timings")
 """Keys of the manifest of a failed execution, in the order of the file."""
 SECTIONS = {"time", "explanation", "comparison"}
 """Fields of `Manifest` whose own fields are at the top level of the file."""
@@ -100,6 +100,8 @@ def as_document(manifest: Manifest) -> dict[str, object]:
     values["notes"] = list(manifest.notes)
     if manifest.counts is not None:
         values["counts"] = asdict(manifest.counts)
+    if manifest.searched is not None:
+        values["searched"] = [asdict(each) for each in manifest.searched]
     if manifest.time is not None:
         values |= _time_values(manifest.time)
     if manifest.explanation is not None:

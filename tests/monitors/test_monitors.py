@@ -580,6 +580,11 @@ def test_window_without_valid_record_fails(tmp_path: Path, golden: Golden) -> No
     execution = stage.run(WINDOW)
     assert execution.status is Status.FAILED
     assert manifest(tmp_path)["counts"]["rejected"] == {"not_json": 3}
+    captures, reference, model = manifest(tmp_path)["searched"]
+    assert captures["place"].endswith("captures/2026/01/05/09")
+    assert captures["found"].startswith("1 file, 3 events")
+    assert (reference["place"], reference["found"]) == (str(tmp_path / "reference"), "present")
+    assert model["name"] == "model"
     golden(manifest(tmp_path)["failure_reason"])
     assert len(rejected_lines(execution)) == 3
 

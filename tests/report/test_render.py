@@ -33,7 +33,7 @@ from runner.errors import NO_DATA
 from runner.report.index import MOST_EXECUTIONS, ExecutionRow, index_page
 from runner.results import directory
 from runner.results.documents import dump_drift, load_drift
-from runner.results.manifest import Effects, ExecutionTime, Manifest, StandardErrors
+from runner.results.manifest import Effects, ExecutionTime, Manifest, SearchedPlace, StandardErrors
 from runner.results.manifest_file import dump_manifest, newest_executions
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
@@ -178,6 +178,18 @@ def test_a_failed_execution_has_a_page(golden: Golden) -> None:
     assert "<figure" not in page
     assert elements(page, "doubt") == []
     golden(text_of(page, "verdict", "advice", "health"))
+
+
+def test_execution_without_verdict_says_where_it_looked(tmp_path: Path, golden: Golden) -> None:
+    """Page, PDF and notebook name each input with its setting; the command is above the appendix."""
+    searched = (SearchedPlace("captures", "s3://<b>/09 to s3://<b>/10", "0 files"), SearchedPlace("model", "m.ubj", ""))
+    folder = write(tmp_path, files(replace(FAILURE, searched=searched, command="python -m <b>")))
+    page, notebook = ((folder / name).read_text() for name in ("report.html", "report.ipynb"))
+    assert headings(page) == ["Where it looked", "Run it again", "Appendix"]
+    assert page.count("python -m &lt;b&gt;") == 1
+    golden(visible(page).partition("\nWhere it looked\n")[2].partition("\nAppendix\n")[0])
+    assert "m.ubj" in pdf_text(folder / "report.pdf")
+    assert "m.ubj" in notebook.replace("\\", "")
 
 
 def test_window_without_traffic_has_a_calm_page(golden: Golden) -> None:
