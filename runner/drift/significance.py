@@ -36,6 +36,8 @@ Above it, the limit distribution is used, whose p-values are conservative.
 """
 MOST_STEPS = 12_000
 """Maximum number of pooled records for the exact distribution, for the same reason."""
+TOGETHER = 64
+"""Number of steps whose shares and ranges are computed together, because numpy's calls take longer than their work."""
 TERMS = 100
 """Number of terms of the series of the limit distribution."""
 ROUNDING = 1e-9
@@ -178,26 +180,37 @@ class _Lattice:
     def straying(self) -> NDArray[np.float64]:
         """Return the share of paths that reach the distance after the last of equal values.
 
-        After k steps, `stray_DI` is the share of paths to (i, k - i) that reached it: 1 outside of the range.
+        After k steps, `stray_DI[:, 1 + i]` is the share of paths to (i, k - i) that reached it: 1 outside of the range.
         """
-        stray_DI = np.ones((len(self.bound_D1), self.small + 1))
-        stray_DI[:, 0] = 0.0
-        before_DI = np.ones_like(stray_DI)
-        i_I = np.arange(self.small + 1, dtype=np.float64)
-        far_I = i_I * (self.small + self.large)
-        ends_K = np.any(self.ends_KD, axis=1)
-        for k, (low, high) in enumerate(zip(self.low_K.tolist(), self.high_K.tolist(), strict=True), 1):
-            before_DI, stray_DI = stray_DI, before_DI
-            here, first = slice(low, high + 1), max(low, 1)
-            weight_I = i_I[here] / k
-            stray_DI[:, here] = before_DI[:, here] * (1 - weight_I)
-            stray_DI[:, first : high + 1] += before_DI[:, first - 1 : high] * weight_I[first - low :]
-            if ends_K[k - 1]:
-                far_DI = (abs(far_I[here] - k * self.small) >= self.bound_D1) & self.ends_KD[k - 1][:, None]
-                stray_DI[:, here][far_DI] = 1.0
-            stray_DI[:, max(0, low - 2) : low] = 1.0
-            stray_DI[:, high + 1 : high + 2] = 1.0
-        return stray_DI[:, self.small].clip(0, 1)
+        stray_DI = np.ones((len(self.bound_D1), 1 + self.small + 1))
+        stray_DI[:, 1] = 0.0
+        for start in range(0, len(self.low_K), TOGETHER):
+            steps = slice(start, start + TOGETHER)
+            low, high = int(self.low_K[steps].min()), int(self.high_K[steps].max())
+            band_DI = stray_DI[:, low : high + 2].copy()
+            here_DI, left_DI = band_DI[:, 1:], band_DI[:, :-1]
+            stay_DI, move_DI = np.empty_like(here_DI), np.empty_like(here_DI)
+            for stay_I, move_I, reached_DI in zip(*self._steps(steps, np.arange(low - 1, high + 1)), strict=True):
+                np.multiply(here_DI, stay_I, out=stay_DI)
+                np.multiply(left_DI, move_I, out=move_DI)
+                np.add(stay_DI, move_DI, out=here_DI)
+                np.putmask(band_DI, reached_DI, 1.0)
+            stray_DI[:, low : high + 2] = band_DI
+        return stray_DI[:, -1].clip(0, 1)
+
+    def _steps(
+        self, steps: slice, i_I: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Return for each step the shares of paths that come from i and from i - 1, and the points that all reach.
+
+        The first of the points is outside of the range. It has no shares.
+        """
+        k_K1 = np.arange(1, len(self.low_K) + 1)[steps, None]
+        move_KI = i_I[1:] / k_K1
+        distance_KI = abs(i_I * float(self.small + self.large) - k_K1 * self.small)
+        distance_KI[(i_I < self.low_K[steps, None]) | (i_I > self.high_K[steps, None])] = np.inf
+        bound_KD = np.where(self.ends_KD[steps], self.bound_D1.T, np.inf)
+        return 1 - move_KI, move_KI, distance_KI[:, None] >= bound_KD[:, :, None]
 
 
 def mean_p_value(values_K: NDArray[np.float64], live_K: NDArray[np.bool_]) -> float:
