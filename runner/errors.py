@@ -104,6 +104,17 @@ def _counts(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
 
 
+def summary(error: BaseException) -> str:
+    """Return the type and the first line of an exception."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {snippet(lines[0])}" if lines else type(error).__name__
+
+
+def import_problem(extra: str, error: BaseException) -> str:
+    """Return the problem of a library that cannot be imported, with the extra that installs it."""
+    return f"needs a library that cannot be imported ({summary(error)}); run pip install 'shapwatch[{extra}]'"
+
+
 def os_error_message(error: OSError) -> str:
     """Return the message for an error of the operating system."""
     problem = f"{error.filename or 'the disk'}: {error.strerror or error}"

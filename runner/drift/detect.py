@@ -51,10 +51,10 @@ from runner.drift.effects import (
     signed_distance,
     total_log2_change,
 )
-from runner.drift.families import families
+from runner.drift.families import families, joint_effects, model_effects
 from runner.drift.histograms import numbers_histogram, with_histograms
 from runner.drift.inputs import compare_inputs, with_finite_numbers
-from runner.drift.joint import Columns, changed_association, separability
+from runner.drift.joint import Columns, changed_association, drawn, separability
 from runner.drift.pairing import Pairing, Segment, pair, segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg
@@ -205,7 +205,8 @@ class Detector:
         size = {each.name: each.now + each.before for label in labels for each in label.features}
         important = sorted(names, key=lambda name: -size.get(name, 0.0))
         rng = np.random.default_rng([self.policy.seed, pairing.tests])
-        rows = [_drawn(len(side.attributions.phi_NDL), rng) for side in (before, now)]
+        sides = [np.arange(len(side.attributions.phi_NDL)) for side in (before, now)]
+        rows = [np.sort(drawn(side, MOST_JOINT_ROWS, rng)) for side in sides]
         columns = Columns.of(before.features.select(important)[rows[0]], now.features.select(important)[rows[1]])
         phi = (
             np.hstack([label_ND[rows[0]] for label_ND in pairing.before]),
@@ -323,11 +324,8 @@ class Detector:
 
     def _level(self, found: DriftResult) -> Level:
         """Return the level of the window alone."""
-        levels, limits = [worst([*found.inputs, *found.outputs, *found.labels, *found.segments])], self.policy.limits
-        joint, association = found.separability, found.association
-        if joint and joint.p is not None and joint.value is not None and joint.p <= found.significance:
-            levels.append(limits.separability.level(joint.value))
-        return highest([*levels, *([association.level] if association else [])])
+        tested = worst([*found.inputs, *found.outputs, *found.labels, *found.segments])
+        return highest([tested, *(effect.level for effect in joint_effects(found, self.policy.limits))])
 
 
 class Stratified(NamedTuple):
@@ -399,13 +397,6 @@ def _one_minus(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _beyond(effect: Effect) -> bool:
     """Return whether an effect exceeds its noise level."""
     return effect.value is not None and effect.noise is not None and abs(effect.value) > effect.noise
-
-
-def _drawn(count: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return the indices of at most `MOST_JOINT_ROWS` random records, ascending."""
-    if count <= MOST_JOINT_ROWS:
-        return np.arange(count)
-    return np.sort(rng.choice(count, MOST_JOINT_ROWS, replace=False, shuffle=False))
 
 
 def _joined(labels: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -488,7 +479,8 @@ def detect_drift(
     result = with_causes(replace(result, canary=canary, season=same.season), before.features, described, parts, groups)
     result = Detector(policy).with_altered(result)
     result = with_histograms(result, before, sample)
-    model = _model_level(policy, canary, parity)
+    # A changed model, or another one than the serving model, needs no further windows.
+    model = highest([Level.NONE, *(effect.level for effect in model_effects(policy.limits, parity, canary))])
     level = highest([policy.status(past, result.level_alone), model])
     result = replace(result, level_alone=highest([result.level_alone, model]))
     notes += [*result.notes, *_dependence(policy, result, before, sample)]
@@ -503,16 +495,6 @@ def detect_drift(
         notes.append(canary_summary(canary))
     effects = families(result, policy.limits, parity, canary)
     return replace(result, level=level, notes=tuple(notes), families=effects)
-
-
-def _model_level(policy: DriftPolicy, canary: Canary | None, parity: Parity | None) -> Level:
-    """Return the level of a changed model, or of another model than the serving one; it needs no further windows."""
-    limit, levels = policy.limits.model_scores, [Level.NONE]
-    if canary and canary.changed:
-        levels.append(limit.level(canary.difference))
-    if parity and not parity.same:
-        levels.append(limit.level(parity.largest))
-    return highest(levels)
 
 
 def _dependence(policy: DriftPolicy, result: DriftResult, before: Explained, now: Explained) -> list[str]:

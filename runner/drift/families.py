@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from runner.domain.drift import Canary, DriftResult, FamilyEffect, Level, Parity
-from runner.drift.policy import Limits
+from runner.drift.policy import Limit, Limits
 
 
 def families(
@@ -13,7 +13,7 @@ def families(
 ) -> tuple[FamilyEffect, ...]:
     """Return the most severe effect of each family that was tested, in the order of the report."""
     found = (_inputs(result, limits), _outputs(result, limits), _attributions(result, limits))
-    every = (*found, _joint(result, limits), _model(limits, parity, canary))
+    every = (*found, joint_effects(result, limits), model_effects(limits, parity, canary))
     return tuple(effect for family in every if (effect := _most_severe(family)))
 
 
@@ -22,32 +22,24 @@ def _most_severe(effects: Iterable[FamilyEffect]) -> FamilyEffect | None:
     return max(effects, key=lambda effect: (effect.level.order, effect.severity), default=None)
 
 
+def _effect(
+    family: str, level: Level, measure: str, name: str, size: float, chance: float | None, limit: Limit
+) -> FamilyEffect:
+    return FamilyEffect(family, level, measure, name, size, chance, limit.warning, limit.violation)
+
+
 def _inputs(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
     """Yield the sizes of the change of each feature's values; the range of chance is that of a distance."""
+    chance = min(1.0, result.minimum_detectable_change)
     for each in result.inputs:
-        sizes = (
-            ("input_values", each.moved, limits.input_values),
-            ("input_invalid", each.invalid, limits.input_invalid),
-        )
-        for measure, size, limit in sizes:
-            chance = min(1.0, result.minimum_detectable_change)
-            yield FamilyEffect("inputs", each.level, measure, each.name, size, chance, limit.warning, limit.violation)
+        yield _effect("inputs", each.level, "input_values", each.name, each.moved, chance, limits.input_values)
+        yield _effect("inputs", each.level, "input_invalid", each.name, each.invalid, chance, limits.input_invalid)
 
 
 def _outputs(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
     for each in result.outputs:
         chance = each.chance / each.spread if each.spread else None
-        limit = limits.mean_score
-        yield FamilyEffect(
-            "outputs",
-            each.level,
-            "mean_score",
-            each.label,
-            each.relative_change,
-            chance,
-            limit.warning,
-            limit.violation,
-        )
+        yield _effect("outputs", each.level, "mean_score", each.label, each.relative_change, chance, limits.mean_score)
 
 
 def _attributions(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
@@ -60,38 +52,33 @@ def _attributions(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]
         )
         for measure, value, chance, limit in sizes:
             if value is not None:
-                yield FamilyEffect(
-                    "attributions", each.level, measure, each.label, value, chance, limit.warning, limit.violation
-                )
+                yield _effect("attributions", each.level, measure, each.label, value, chance, limit)
 
 
-def _joint(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
+def joint_effects(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
+    """Yield the separability, and the two sizes of a changed association."""
     joint, association = result.separability, result.association
     if joint and joint.value is not None and joint.p is not None:
         limit = limits.separability
         level = limit.level(joint.value) if joint.p <= result.significance else Level.NONE
-        yield FamilyEffect("joint", level, "separability", "", joint.value, joint.noise, limit.warning, limit.violation)
+        yield _effect("joint", level, "separability", "", joint.value, joint.noise, limit)
     if association and association.level is not Level.NONE:
         limit, names = limits.association, f"{association.first} and {association.second}"
         size = abs(association.now - association.before)
         level = limit.level(size) if association.p <= result.significance else Level.NONE
-        yield FamilyEffect("joint", level, "association", names, size, None, limit.warning, limit.violation)
+        yield _effect("joint", level, "association", names, size, None, limit)
         if size := association.unexplained:
-            limit, name = limits.unexplained, association.first
+            limit = limits.unexplained
             level = association.level if size >= limit.warning else Level.NONE
-            yield FamilyEffect("joint", level, "unexplained", name, size, None, limit.warning, limit.violation)
+            yield _effect("joint", level, "unexplained", association.first, size, None, limit)
 
 
-def _model(limits: Limits, parity: Parity | None, canary: Canary | None) -> Iterator[FamilyEffect]:
+def model_effects(limits: Limits, parity: Parity | None, canary: Canary | None) -> Iterator[FamilyEffect]:
     """Yield the differences of scores between the explained model, and the serving one or that of the reference."""
     limit = limits.model_scores
     if canary:
         level = limit.level(canary.difference) if canary.changed else Level.NONE
-        yield FamilyEffect(
-            "model", level, "model_scores", "reference", canary.difference, None, limit.warning, limit.violation
-        )
+        yield _effect("model", level, "model_scores", "reference", canary.difference, None, limit)
     if parity:
         level = Level.NONE if parity.same else limit.level(parity.largest)
-        yield FamilyEffect(
-            "model", level, "model_scores", "serving", parity.largest, parity.tolerance, limit.warning, limit.violation
-        )
+        yield _effect("model", level, "model_scores", "serving", parity.largest, parity.tolerance, limit)

@@ -36,7 +36,7 @@ from runner.drift.inputs import are_numeric
 from runner.drift.significance import mean_p_value
 
 MOST_ROWS = 1_000
-"""Maximum number of records of each side, drawn at random."""
+"""Maximum number of records of each side for the classifier, drawn at random."""
 MOST_INPUTS = 12
 """Maximum number of features whose values are used."""
 MOST_ATTRIBUTIONS = 8
@@ -255,8 +255,8 @@ def separability(
     phi_KD = np.concatenate([before_ND, now_MD])
     largest_D = np.argsort(-abs(phi_KD).mean(axis=0), kind="stable")[:MOST_ATTRIBUTIONS]
     values_KD = np.hstack([columns.values_KD, phi_KD[:, largest_D]])
-    drawn = [_drawn(np.flatnonzero(columns.live_K == side), rng) for side in (True, False)]
-    order_K = rng.permutation(np.concatenate(drawn))
+    sides = [drawn(np.flatnonzero(columns.live_K == side), MOST_ROWS, rng) for side in (True, False)]
+    order_K = rng.permutation(np.concatenate(sides))
     terms_KF, live_K = _terms(values_KD[order_K]), columns.live_K[order_K]
     half_K = np.zeros(len(live_K), dtype=bool)
     for side in (True, False):
@@ -268,8 +268,9 @@ def separability(
     return Effect(area, 0.5 + NOISE * deviation, min(1.0, 2 * smallest))
 
 
-def _drawn(rows: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    return rows if len(rows) <= MOST_ROWS else rng.choice(rows, MOST_ROWS, replace=False, shuffle=False)
+def drawn(rows: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return at most this number of random rows."""
+    return rows if len(rows) <= most else rng.choice(rows, most, replace=False, shuffle=False)
 
 
 def _columns(before: pl.DataFrame, now: pl.DataFrame) -> Iterator[tuple[str, NDArray[np.float64]]]:

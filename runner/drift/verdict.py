@@ -74,23 +74,21 @@ def _join(sentences: Iterator[str]) -> str:
 
 def _title(headline: Headline | None, words: str, sentence: str, result: DriftResult | None) -> str:
     """Return the title; the words of the headline where nothing more is known."""
-    titles = {
-        Headline.NO_DATA: "No captured events in this window",
-        Headline.MODEL_MISMATCH: MISMATCH,
-        Headline.DRIFT: RANKED,
-    }
     if headline is Headline.FAILED:
         return shortened(f"{sentence[:1].upper()}{sentence[1:]}".partition(". ")[0].removesuffix(".")) or words
-    if result is None or headline is None or headline in {Headline.NO_DATA, Headline.MODEL_MISMATCH}:
-        return titles.get(headline, words) if headline else words
     titles = {
-        Headline.TOO_FEW_RECORDS: f"Too few records: {result.rows_live:,}",
+        None: words,
+        Headline.NO_DATA: "No captured events in this window",
+        Headline.MODEL_MISMATCH: MISMATCH,
         Headline.NO_DRIFT: words,
         Headline.NO_VERDICT: words,
     }
-    if result.canary:
+    if result:
+        titles[Headline.TOO_FEW_RECORDS] = f"Too few records: {result.rows_live:,}"
+    if result and result.canary:
         titles[Headline.MODEL_CHANGED] = f"The model changed: scores differ by up to {result.canary.difference:.2g}"
-    return titles.get(headline) or shortened(_finding(result)) or (RANKED if headline is Headline.DRIFT else words)
+    found = titles.get(headline) or (shortened(_finding(result)) if result else "")
+    return found or (RANKED if headline is Headline.DRIFT else words)
 
 
 def shortened(title: str) -> str:

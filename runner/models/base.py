@@ -31,8 +31,10 @@ from runner.errors import (
     ModelInputError,
     SettingsError,
     ShapwatchError,
+    import_problem,
     listed,
     snippet,
+    summary,
 )
 from runner.storage import is_regular
 from runner.types import NO_OTHER_KEYS
@@ -121,8 +123,7 @@ def installed(extra: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, OSError) as error:
-        problem = f"model.kind={extra} needs a library that cannot be imported ({_summary(error)})"
-        raise SettingsError([f"{problem}; run pip install 'shapwatch[{extra}]'"]) from error
+        raise SettingsError([f"model.kind={extra} {import_problem(extra, error)}"]) from error
 
 
 @contextmanager
@@ -137,7 +138,7 @@ def reading(path: Path, format_name: str) -> Iterator[None]:
     except PASSED_ON:
         raise
     except BaseException as error:
-        raise ArtifactError(path, f"cannot be read as {format_name} ({_summary(error)})") from error
+        raise ArtifactError(path, f"cannot be read as {format_name} ({summary(error)})") from error
 
 
 @contextmanager
@@ -153,7 +154,7 @@ def computing(name: str) -> Iterator[None]:
         raise
     except BaseException as error:
         remedy = "check that the features match those of the training data (data.headers)"
-        raise ModelAnswerError(f"{name} failed with {_summary(error)}; {remedy}") from error
+        raise ModelAnswerError(f"{name} failed with {summary(error)}; {remedy}") from error
 
 
 def file_bytes(path: Path, save_with: str) -> bytes:
@@ -286,12 +287,6 @@ def _numbers(name: str, output: Any) -> NDArray[np.float64]:
         example = next(iter(scores_NL.ravel()[:1].tolist()), output)
         raise ModelAnswerError(f"{name} returned {snippet(repr(example))}; expected numbers")
     return scores_NL.astype(np.float64)
-
-
-def _summary(error: BaseException) -> str:
-    """Return the type and the first line of an exception."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {snippet(lines[0])}" if lines else type(error).__name__
 
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)

@@ -26,7 +26,7 @@ from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, LabelResult, highest
 from runner.domain.executions import Publication, Status
 from runner.domain.numbers import plural
-from runner.errors import PublishError, snippet
+from runner.errors import PublishError, import_problem
 from runner.protocols import Sink
 
 if TYPE_CHECKING:
@@ -193,8 +193,7 @@ def optional_import(extra: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, OSError) as error:
-        problem = f"needs a library that cannot be imported ({type(error).__name__}: {snippet(error)})"
-        raise PublishError(extra, f"{problem}; run pip install 'shapwatch[{extra}]'", retryable=False) from error
+        raise PublishError(extra, import_problem(extra, error), retryable=False) from error
 
 
 def read_beginning(response: Response, **_: object) -> None:

@@ -72,11 +72,20 @@ def make_table(caption: str, columns: Sequence[Column], rows: Sequence[object]) 
 
 VALUES = {"mean_abs": "Mean |φ|", "median": "Median φ", "mean_sq": "Mean φ²"}
 """Names of global attributions by aggregation."""
+FEATURE = Column("Feature", "name", TEXT)
+LEVEL_COLUMN = Column("Level", "level", LEVEL)
+DISTANCE = Column("KS distance", "distance", "{:.2f}")
+P_HOLM = Column("p (Holm)", "p", "{:.2g}")
+SHARES = (
+    Column("Share reference", "share_before", "{:.1%}"),
+    Column("Share live", "share_now", "{:.1%}"),
+    Column("Share change", "share_change", "{:+.1%}"),
+)
 MEDIANS = (
-    Column("Feature", "name", TEXT),
+    FEATURE,
     Column("Median φ reference", "median_before", "{:.4g}"),
     Column("Median φ live", "median_now", "{:.4g}"),
-    Column("KS distance", "distance", "{:.2f}"),
+    DISTANCE,
 )
 RECORDS = (
     Column("Event", "event_id", TEXT),
@@ -86,7 +95,7 @@ RECORDS = (
     Column("Largest attribution", "name", TEXT),
 )
 HEAT = (
-    Column("Feature", "name", TEXT),
+    FEATURE,
     Column("Windows beyond chance", "windows", "{:d}"),
     Column("Largest change", "largest", "{:+.1%}"),
     Column("Last window", "last", "{:+.1%}"),
@@ -99,38 +108,36 @@ EFFECTS = (
 )
 INPUTS = (
     Column("Input", "name", TEXT),
-    Column("Level", "level", LEVEL),
-    Column("KS distance", "distance", "{:.2f}"),
+    LEVEL_COLUMN,
+    DISTANCE,
     Column("Missing reference", "missing_before", "{:.1%}"),
     Column("Missing live", "missing_now", "{:.1%}"),
     Column("Unseen values", "unseen", "{:.1%}"),
-    Column("p (Holm)", "p", "{:.2g}"),
+    P_HOLM,
     Column("Likely cause", "cause", TEXT),
 )
 OUTPUTS = (
     Column("Score", "label", TEXT),
-    Column("Level", "level", LEVEL),
+    LEVEL_COLUMN,
     Column("Mean reference", "mean_before", "{:.4g}"),
     Column("Mean live", "mean_now", "{:.4g}"),
     Column("Change, lowest", "change_low", "{:+.2g}"),
     Column("Change, highest", "change_high", "{:+.2g}"),
-    Column("KS distance", "distance", "{:.2f}"),
-    Column("p (Holm)", "p", "{:.2g}"),
+    DISTANCE,
+    P_HOLM,
 )
 TOP_CHANGES = (
-    Column("Feature", "name", TEXT),
-    Column("Level", "level", LEVEL),
+    FEATURE,
+    LEVEL_COLUMN,
     Column("Change and likely cause", "cause", TEXT),
-    Column("Share reference", "share_before", "{:.1%}"),
-    Column("Share live", "share_now", "{:.1%}"),
-    Column("Share change", "share_change", "{:+.1%}"),
+    *SHARES,
     Column("Mean |φ|, ratio", "ratio", "{:.2f}"),
     Column("p of values", "p_values", "{:.2g}"),
     Column("p of φ", "p", "{:.2g}"),
 )
 FAMILIES = (
     Column("Family", "family", TEXT),
-    Column("Level", "level", LEVEL),
+    LEVEL_COLUMN,
     Column("Limits", "measure", TEXT),
     Column("Feature or label", "name", TEXT),
     Column("Effect", "value", "{:.3g}"),
@@ -140,7 +147,7 @@ FAMILIES = (
 )
 SEGMENTS = (
     Column("Segment", "name", TEXT),
-    Column("Level", "level", LEVEL),
+    LEVEL_COLUMN,
     Column("Records reference", "rows_reference", "{:,}"),
     Column("Records live", "rows_live", "{:,}"),
     Column("Attribution shift", "attribution_shift", "{:.1%}"),
@@ -157,13 +164,13 @@ SEARCHED = (
 MOST_BASELINE_ROWS = 5
 """Maximum number of rows of the SHAP baseline in a report; each is a column of the table."""
 BASELINE = (
-    Column("Feature", "name", TEXT),
+    FEATURE,
     *(Column(f"Row {i}", f"row_{i}", LEVEL) for i in range(1, MOST_BASELINE_ROWS + 1)),
 )
 WINDOWS = (
     Column("End of window (UTC)", "end", TEXT),
     Column("Status", "status", LEVEL),
-    Column("Level", "level", LEVEL),
+    LEVEL_COLUMN,
     Column("nDCG", "ndcg", "{:.4f}"),
     Column("Attribution shift", "attribution_shift", "{:.1%}"),
     Column("Expected by chance", "attribution_shift_noise", "{:.1%}"),
@@ -175,7 +182,7 @@ WINDOWS = (
 def live_columns(agg_method: str) -> tuple[Column, ...]:
     """Return the columns of features without a comparison."""
     return (
-        Column("Feature", "name", TEXT),
+        FEATURE,
         Column("Rank", "rank_now", "{:d}"),
         Column(VALUES[agg_method], "now", "{:.4g}"),
         Column("Share", "share_now", "{:.1%}"),
@@ -185,14 +192,12 @@ def live_columns(agg_method: str) -> tuple[Column, ...]:
 def compared_columns(agg_method: str) -> tuple[Column, ...]:
     """Return the columns of features compared with the reference."""
     return (
-        Column("Feature", "name", TEXT),
+        FEATURE,
         Column("Rank reference", "rank_before", "{:d}"),
         Column("Rank live", "rank_now", "{:d}"),
         Column(f"{VALUES[agg_method]} reference", "before", "{:.4g}"),
         Column(f"{VALUES[agg_method]} live", "now", "{:.4g}"),
-        Column("Share reference", "share_before", "{:.1%}"),
-        Column("Share live", "share_now", "{:.1%}"),
-        Column("Share change", "share_change", "{:+.1%}"),
-        Column("KS distance", "distance", "{:.2f}"),
-        Column("p (Holm)", "p", "{:.2g}"),
+        *SHARES,
+        DISTANCE,
+        P_HOLM,
     )

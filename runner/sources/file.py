@@ -32,13 +32,21 @@ MAX_VALUES_PER_BYTE = 64
 """Maximum number of values of larger tables per byte of their file."""
 TRIAL = """
 import sys, polars
-path, max_values = sys.argv[1], int(sys.argv[2])
-lazy = polars.scan_parquet(path, glob=False, hive_partitioning=False)
-columns = sum(len(getattr(dtype, "fields", "1")) for dtype in lazy.collect_schema().dtypes())
-if columns * lazy.select(polars.len()).collect().item() <= max_values:
-    polars.read_parquet(path, glob=False)
+path, saved, max_values = sys.argv[1], sys.argv[2], int(sys.argv[3])
+try:
+    lazy = polars.scan_parquet(path, glob=False, hive_partitioning=False)
+    schema = lazy.collect_schema()
+    width = len(getattr(schema.get(saved), "fields", schema))
+    rows = lazy.select(polars.len()).collect().item()
+    if width * rows <= max_values:
+        polars.read_parquet(path, glob=False)
+except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
+    print(str(error).splitlines()[0])
+    sys.exit(1)
+print(width, rows)
 """
-"""Program that reads a Parquet file, because polars ends its process at some corrupt files."""
+"""Program that reads a Parquet file, because polars ends its process at some corrupt files; prints its size, or why it
+cannot be read."""
 SAVED = "features"
 """Column of the features in tables that `stage=capture` saves."""
 
@@ -145,28 +153,17 @@ class DataFile:
 
     def _read_parquet(self, collector: RecordCollector) -> None:
         try:
-            self._try_to_read()
-            self._check_size()
+            self._check_parquet()
             table = pl.read_parquet(self.path, glob=False)
-        except RecordError as error:
-            collector.events += 1
-            collector.reject(Rejection(self.name, 1, error.kind, str(error)))
-            return
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            collector.events += 1
-            problem = f"not a readable Parquet file: {str(error).splitlines()[0]}"
-            collector.reject(Rejection(self.name, 1, "payload", problem))
-            return
-        if isinstance(table.schema.get(SAVED), pl.Struct):
-            table = table.select(pl.col(SAVED).struct.unnest())
-        try:
+            if isinstance(table.schema.get(SAVED), pl.Struct):
+                table = table.select(pl.col(SAVED).struct.unnest())
             features = self._features(table)
             part = table_part(features)
-            collector.names = features.columns
         except RecordError as error:
             collector.events += 1
             collector.reject(Rejection(self.name, 1, error.kind, str(error)))
             return
+        collector.names = features.columns
         collector.events += table.height
         finite = part.frame.select(pl.all_horizontal(pl.lit(value=True), pl.col(pl.Float64).is_finite()))
         valid = finite.to_series().fill_null(value=True)
@@ -175,43 +172,33 @@ class DataFile:
             collector.reject(Rejection(self.name, line, "not_finite", "contains NaN or an infinite number", text))
         collector.add(self.name, part._replace(frame=part.frame.filter(valid)))
 
-    @property
-    def _max_values(self) -> int:
-        return max(MAX_VALUES, MAX_VALUES_PER_BYTE * self.path.stat().st_size)
-
-    def _try_to_read(self) -> None:
-        """Read the file in another process.
+    def _check_parquet(self) -> None:
+        """Read the file in another process, and check the size of its table.
 
         Raises:
-            RecordError: `payload`, if this process crashes.
+            RecordError: `payload` if it cannot be read, `feature_count` or `too_long`.
         """
+        size = self.path.stat().st_size
+        max_values = max(MAX_VALUES, MAX_VALUES_PER_BYTE * size)
         ended = subprocess.run(  # noqa: S603  our own program
-            [sys.executable, "-P", "-c", TRIAL, str(self.path), str(self._max_values)],
+            [sys.executable, "-X", "utf8", "-P", "-c", TRIAL, str(self.path), SAVED, str(max_values)],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment(),
             check=False,
+            encoding="utf-8",
         )
         if ended.returncode < 0:
             problem = f"the process that reads it was ended by {signal.Signals(-ended.returncode).name}"
             raise RecordError("payload", f"not a readable Parquet file: {problem}; write the file again")
-
-    def _check_size(self) -> None:
-        """Check the size of a table according to its metadata, before it is read.
-
-        Raises:
-            RecordError: `feature_count` or `too_long`.
-        """
-        lazy = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
-        schema = lazy.collect_schema()
-        saved = schema.get(SAVED)
-        width = len(saved.fields) if isinstance(saved, pl.Struct) else len(schema)
+        if ended.returncode:
+            raise RecordError("payload", f"not a readable Parquet file: {ended.stdout.strip()}")
+        width, rows = map(int, ended.stdout.split())
         if width > MAX_COLUMNS and not self.data.headers:
             raise RecordError("feature_count", too_many(width, "feature"))
-        values = width * lazy.select(pl.len()).collect().item()
-        if values > self._max_values:
-            problem = f"{values:,} values in {self.path.stat().st_size:,} bytes; expected a table of different records"
+        if width * rows > max_values:
+            problem = f"{width * rows:,} values in {size:,} bytes; expected a table of different records"
             raise RecordError("too_long", problem)
 
     def _features(self, table: pl.DataFrame) -> pl.DataFrame:
