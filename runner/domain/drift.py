@@ -605,6 +605,37 @@ class RecordSample:
 
 
 @dataclass(frozen=True)
+class ScoreGroup:
+    """Records with the same value of a feature, and how many of their captured scores differ from recomputed ones."""
+
+    name: str
+    differing: int
+    records: int
+
+    @property
+    def share(self) -> float:
+        """Share of the records whose scores differ."""
+        return self.differing / self.records
+
+
+@dataclass(frozen=True)
+class ScorePairs:
+    """Captured and recomputed scores of records of a window in which some of them differ.
+
+    Attributes:
+        label: live label with the largest difference.
+        captured, recomputed: scores of this label, of random records with equal and of random ones with other scores.
+        groups: values of the feature on which it depends most clearly whether scores differ, the largest share of
+            differing scores first; empty if it depends on no feature with few values.
+    """
+
+    label: str
+    captured: tuple[float, ...]
+    recomputed: tuple[float, ...]
+    groups: tuple[ScoreGroup, ...]
+
+
+@dataclass(frozen=True)
 class LabelRanking:
     """nDCG of one label against the reference.
 

@@ -1,6 +1,6 @@
-"""Records for the charts of a report: random ones of both sides, and those whose attributions changed most.
+"""Records for the charts of a report: random ones of both sides, those that changed most, and pairs of scores.
 
-Array letters: N reference records, M live records, D features.
+Array letters: N reference records, M live records, D features, L labels, C categories.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from runner.domain.attributions import Explained
 from runner.domain.drift import (
@@ -18,8 +19,11 @@ from runner.domain.drift import (
     LabelResult,
     RecordSample,
     SampledFeature,
+    ScoreGroup,
+    ScorePairs,
     Value,
 )
+from runner.drift.counts import categories
 from runner.drift.inputs import with_finite_numbers
 from runner.errors import snippet
 
@@ -31,6 +35,10 @@ MOST_CHANGED = 5
 """Maximum number of records whose attributions changed most."""
 MOST_CONTRIBUTIONS = 7
 """Number of features of such a record that are listed individually."""
+MOST_GROUPS = 12
+"""Maximum number of values of a feature by which differing scores are counted."""
+CLEAR_GROUPS = 1e-4
+"""Significance level, for all features together, at which scores differ for some values of a feature more often."""
 Column = tuple[tuple[float, ...], tuple[Value, ...]]
 """Attributions and values of a feature."""
 PHI_DIGITS, VALUE_DIGITS = 4, 6
@@ -67,6 +75,57 @@ def record_sample(
         ),
         changed=tuple(_changed(label, result.significance, now)),
     )
+
+
+def score_pairs(
+    features: pl.DataFrame,
+    captured_ML: NDArray[np.float64],
+    scores_ML: NDArray[np.float64],
+    labels: Sequence[str],
+    tolerance: float,
+    seed: int,
+) -> ScorePairs | None:
+    """Return captured and recomputed scores of some records; None if all are equal.
+
+    Args:
+        features: records.
+        captured_ML: captured scores, NaN if unknown.
+        scores_ML: scores of the explained model.
+        labels: labels of the scores.
+        tolerance: largest difference that rounding explains.
+        seed: seed of the random choice.
+    """
+    known_M = np.all(np.isfinite(captured_ML), axis=1)
+    features, captured_ML, scores_ML = features.filter(known_M), captured_ML[known_M], scores_ML[known_M]
+    gap_ML = abs(captured_ML - scores_ML)
+    differs_M = np.any(gap_ML > tolerance, axis=1)
+    if not differs_M.any():
+        return None
+    label, rng = int(gap_ML.max(axis=0).argmax()), np.random.default_rng([seed, len(gap_ML)])
+    drawn = [rng.permutation(np.flatnonzero(side_M))[:MOST_RECORDS] for side_M in (~differs_M, differs_M)]
+    rows = np.sort(np.concatenate(drawn))
+    captured, recomputed = (
+        tuple(_rounded(each, VALUE_DIGITS) for each in side_ML[rows, label].tolist())
+        for side_ML in (captured_ML, scores_ML)
+    )
+    return ScorePairs(labels[label], captured, recomputed, _groups(features, differs_M))
+
+
+def _groups(features: pl.DataFrame, differs_M: NDArray[np.bool_]) -> tuple[ScoreGroup, ...]:
+    """Return the values of the feature on which it depends most clearly whether scores differ."""
+    clearest, found = CLEAR_GROUPS / max(1, features.width), tuple[ScoreGroup, ...]()
+    for column in features.iter_columns():
+        if not 1 < column.n_unique() <= MOST_GROUPS:
+            continue
+        frame = pl.DataFrame({"value": column, "differs": differs_M})
+        counts = frame.group_by("value", maintain_order=True).agg(pl.col("differs").sum(), pl.len())
+        differing_C, records_C = counts["differs"].to_numpy().astype(int), counts["len"].to_numpy().astype(int)
+        p = categories(records_C - differing_C, differing_C)
+        if p < clearest:
+            names = [f"{column.name} = {'missing' if value is None else snippet(value)}" for value in counts["value"]]
+            groups = map(ScoreGroup, names, differing_C.tolist(), records_C.tolist())
+            clearest, found = p, tuple(sorted(groups, key=lambda each: (-each.share, -each.records, each.name)))
+    return found
 
 
 def _labels(label: LabelResult) -> tuple[str, str]:

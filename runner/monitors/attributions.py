@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, Calls, Explained, GlobalAttributions
-from runner.domain.drift import Canary, DriftResult, Level, Parity, RankingResult, RecordSample
+from runner.domain.drift import Canary, DriftResult, Level, Parity, RankingResult, RecordSample, ScorePairs
 from runner.domain.executions import HistoryPoint, Status, Window
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
@@ -25,7 +25,7 @@ from runner.drift.effects import canary
 from runner.drift.onset import LiveRecords, dated_changes
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_features, rank_labels
-from runner.drift.record_sample import record_sample
+from runner.drift.record_sample import record_sample, score_pairs
 from runner.drift.seasons import same_hours
 from runner.drift.sequential import SequentialStopping
 from runner.drift.strata import Sample, Sampling, WholeWindow, far_records, far_scores
@@ -281,7 +281,8 @@ class AttributionAnalysis:
         captured = context.captured_records(result.sample)
         drift, ranking = result.drift, result.ranking
         sample = self._sample(context, result, captured)
-        document = DriftDocument(ranking, drift, reference.attributions, tuple(context.past), sample)
+        pairs = self._score_pairs(context, result, captured)
+        document = DriftDocument(ranking, drift, reference.attributions, tuple(context.past), sample, pairs)
         text = sentence(ranking, drift, reference.attributions, result.live, result.parity)
         violations = self._violations(ranking, drift, text)
         title = headline(ranking, drift, result.parity)
@@ -331,6 +332,15 @@ class AttributionAnalysis:
             for each, (event_id, at) in zip(sample.changed, events, strict=True)
         ]
         return replace(sample, changed=tuple(changed))
+
+    def _score_pairs(self, context: Context, result: SampleResult, captured: Captured) -> ScorePairs | None:
+        """Return captured and recomputed scores for the charts; None unless some of them differ."""
+        scores_ML, compared = captured.scores(), result.parity
+        if compared is None or compared.same or scores_ML is None:
+            return None
+        recomputed_ML = self.model_explainer.estimator.model_scores(result.attributions)
+        features, labels = context.records(result.sample.rows_X), result.attributions.labels
+        return score_pairs(features, scores_ML, recomputed_ML, labels, compared.tolerance, self.policy.seed)
 
     def _violations(self, ranking: RankingResult, drift: DriftResult | None, text: str) -> dict[str, bytes]:
         """Return the constraint_violations.json by its name if `drift.violations` selects a violated rule."""

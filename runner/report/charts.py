@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runner.domain.drift import Change, DriftResult, FeatureDrift, Level, RecordSample
+from runner.domain.drift import Change, DriftResult, FeatureDrift, Level, Parity, RecordSample, ScoreGroup, ScorePairs
 from runner.domain.executions import HistoryPoint, utc
 from runner.domain.numbers import plural
 from runner.errors import ReportError, listed
@@ -56,7 +56,7 @@ class Figure:
         sentence: description.
         data: rows of the specification's data.
         table: numbers of the chart; None if other tables contain them.
-        folded: whether the page shows the table collapsed.
+        is_open: whether the page shows the table unfolded.
         section: section of the page: `changes`, `inputs`, `attributions`, `record`, `timeline`, `segments`, `parity`,
             `baseline`.
         plot: function that returns the chart as SVG for a width in pixels; None for a Vega-Lite chart.
@@ -68,7 +68,7 @@ class Figure:
     sentence: str
     data: tuple[Mapping[str, Any], ...]
     table: ReportTable | None = None
-    folded: bool = False
+    is_open: bool = False
     section: str = "attributions"
     plot: Plot | None = None
 
@@ -289,6 +289,21 @@ def _scores(label: str, result: DriftResult) -> Iterator[Figure]:
             yield Figure("scores", "scores", "Scores", sentence, (), section="inputs", plot=plot)
 
 
+def parity_figure(scores: ScorePairs, parity: Parity) -> Figure:
+    """Return the chart of captured against recomputed scores."""
+    sentence = (
+        f"{parity.differing:,} of {plural(parity.records, 'captured score')} of {scores.label} differ from recomputed "
+        "ones. Equal scores lie on the diagonal; of each kind, up to 200 random records are drawn."
+    )
+    everything = ScoreGroup("All records", parity.differing, parity.records)
+    caption = "Scores that differ" + (
+        ", by the value of the feature that separates them best." if scores.groups else "."
+    )
+    table = make_table(caption, tables.SCORE_GROUPS, [everything, *scores.groups])
+    plot = partial(record_charts.score_pairs, scores, parity)
+    return Figure("parity", "parity", "Captured and recomputed scores", sentence, (), table, True, "parity", plot)
+
+
 def timeline_figures(points: Sequence[HistoryPoint], change: Change | None = None) -> Iterator[Figure]:
     """Yield the timeline of windows, given oldest first, and its heat map; nothing for fewer than two windows.
 
@@ -307,7 +322,7 @@ def timeline_figures(points: Sequence[HistoryPoint], change: Change | None = Non
     rows = [_window_row(point) for point in points[::-1][:MOST_WINDOWS]]
     table = make_table("The last windows, newest first.", tables.WINDOWS, rows)
     plot = partial(share_charts.timeline, points, change=change)
-    yield Figure("timeline", "timeline", "Timeline", sentence, (), table, True, "timeline", plot)
+    yield Figure("timeline", "timeline", "Timeline", sentence, (), table, section="timeline", plot=plot)
     if names := share_charts.changed_names(points, MOST_HEAT):
         sentence = (
             "Change of the attribution share by feature and window. Orange: rose, blue: fell, darker from 1, 3, 10 and "
@@ -315,7 +330,9 @@ def timeline_figures(points: Sequence[HistoryPoint], change: Change | None = Non
         )
         table = make_table("Changes of attribution shares beyond chance.", tables.HEAT, _heat_rows(points, names))
         plot = partial(share_charts.heat_map, points, names)
-        yield Figure("heat", "heat", "Changes by feature and window", sentence, (), table, True, "timeline", plot)
+        yield Figure(
+            "heat", "heat", "Changes by feature and window", sentence, (), table, section="timeline", plot=plot
+        )
 
 
 def _heat_rows(points: Sequence[HistoryPoint], names: Sequence[str]) -> list[HeatRow]:

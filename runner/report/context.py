@@ -353,6 +353,9 @@ def _figures(
         yield from charts.reference_figures(labels, most_bars)
         return
     comparison, explanation = manifest.comparison, manifest.explanation
+    parity = comparison.serving_parity if comparison else None
+    if drift.scores and parity and not parity.same:
+        yield charts.parity_figure(drift.scores, parity)
     charted = charts.Charted(
         label=labels[0],
         result=drift.result,

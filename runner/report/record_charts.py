@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from runner.domain.drift import ChangedRecord, SampledFeature, Value
+from runner.domain.drift import ChangedRecord, Parity, SampledFeature, ScorePairs, Value
 from runner.report.svg import WIDE, Canvas, Scale, needs_log, number, shorten, signed, text_width
 
 LABELS = 138
@@ -22,6 +22,8 @@ MOST_DEPENDENCES, MOST_CATEGORIES = 3, 6
 OTHERS = "others"
 DOT = 1.7
 """Radius of a dot."""
+LARGEST_SQUARE = 320
+"""Maximum side of the chart of score pairs in pixels."""
 STEP_HEIGHT = 24
 """Height of a feature in the chart of one record."""
 
@@ -251,6 +253,31 @@ def waterfall(record: ChangedRecord, width: int, *, log_odds: bool) -> str:
     last = scale(ends[-1]), bottom - STEP_HEIGHT / 2
     canvas.line((last[0], last[1] - STEP_HEIGHT), last, "line2")
     _end(canvas, labels, last, "score of this record", score_text(record.score, log_odds), is_score=True)
+    return canvas.svg()
+
+
+def score_pairs(scores: ScorePairs, parity: Parity, width: int) -> str:
+    """Return the recomputed against the captured scores of random records, with the diagonal of equal scores."""
+    left, top, size = 46, 44, min(width - 62, LARGEST_SQUARE)
+    values = [*scores.captured, *scores.recomputed]
+    low, high = min(0.0, *values), max(values)
+    high = 1.0 if low == 0.0 and 0.5 < high <= 1.0 else high if high > low else low + 1.0
+    canvas = Canvas(width, top + size + 44)
+    x, y = Scale(low, high, left, left + size), Scale(low, high, top + size, top)
+    equal, differing = parity.records - parity.differing, parity.differing
+    canvas.legend(0, 8, ("dot", "refline", f"{equal:,} equal"), ("dot", "doubt", f"{differing:,} differ"))
+    canvas.text(left, top - 14, "recomputed score", "ink2")
+    for tick in x.ticks(4):
+        canvas.line((x(tick), top), (x(tick), top + size), "grid")
+        canvas.line((left, y(tick)), (left + size, y(tick)), "grid")
+        canvas.text(left - 6, y(tick), number(tick), anchor="end")
+        canvas.text(x(tick), top + size + 14, number(tick), anchor="middle")
+    canvas.text(left + size / 2, top + size + 32, "captured score", "ink2", "middle")
+    canvas.line((x(low), y(low)), (x(high), y(high)), "line2")
+    pairs = list(zip(scores.captured, scores.recomputed, strict=True))
+    for differs, color in ((False, "refline"), (True, "doubt")):
+        chosen = [pair for pair in pairs if (abs(pair[0] - pair[1]) > parity.tolerance) is differs]
+        canvas.dots([(x(captured), y(recomputed)) for captured, recomputed in chosen], color, 2.2)
     return canvas.svg()
 
 

@@ -42,6 +42,7 @@ TABLE_CELLS = {
     "beeswarm": "sampled",
     "record": "records",
     "heat": "heat-table",
+    "parity": "score-groups",
 }
 """Names of the cells that print the table of a chart."""
 ACCESSIBLE = "ua-1"
@@ -62,6 +63,7 @@ def script_context(agg_method: str) -> dict[str, Any]:
         "windows": tables.WINDOWS,
         "records": tables.RECORDS,
         "heat": tables.HEAT,
+        "score_groups": tables.SCORE_GROUPS,
         "medians": tables.MEDIANS,
         "effects": tables.EFFECTS,
         "inputs": tables.INPUTS,

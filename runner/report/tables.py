@@ -94,6 +94,12 @@ RECORDS = (
     Column("φ", "phi", "{:+.4g}"),
     Column("Largest attribution", "name", TEXT),
 )
+SCORE_GROUPS = (
+    Column("Records", "name", TEXT),
+    Column("Scores that differ", "differing", "{:,}"),
+    Column("Number of records", "records", "{:,}"),
+    Column("Share", "share", "{:.1%}"),
+)
 HEAT = (
     FEATURE,
     Column("Windows beyond chance", "windows", "{:d}"),

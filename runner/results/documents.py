@@ -26,7 +26,7 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from runner.domain.attributions import Attributions, GlobalAttributions
-from runner.domain.drift import DriftResult, LabelRanking, RankingResult, RecordSample
+from runner.domain.drift import DriftResult, LabelRanking, RankingResult, RecordSample, ScorePairs
 from runner.domain.executions import HistoryPoint
 from runner.domain.records import Captured
 from runner.errors import UnusableReference
@@ -134,6 +134,7 @@ class DriftDocument:
         reference: global attributions of the reference.
         history: results of earlier executions, oldest first.
         sample: records for the charts; None without tests, and in documents before version 4.
+        scores: captured and recomputed scores; None unless some of them differ, and in earlier documents.
     """
 
     ranking: RankingResult
@@ -141,6 +142,7 @@ class DriftDocument:
     reference: GlobalAttributions
     history: tuple[HistoryPoint, ...] = ()
     sample: RecordSample | None = None
+    scores: ScorePairs | None = None
 
 
 def dump_drift(document: DriftDocument) -> bytes:
@@ -154,6 +156,7 @@ def dump_drift(document: DriftDocument) -> bytes:
             "reference": _explanations(document.reference),
             "history": [asdict(point) for point in document.history],
             "sample": None if document.sample is None else asdict(document.sample),
+            **({"scores": asdict(document.scores)} if document.scores else {}),
         }
     )
     return SCALARS.sub(lambda array: b" ".join(map(bytes.strip, array[0].splitlines())), data)
@@ -176,6 +179,7 @@ def load_drift(data: bytes) -> DriftDocument:
             reference=_attributions(document["reference"]),
             history=tuple(validated(HistoryPoint, point) for point in document.get("history", ())),
             sample=None if document.get("sample") is None else validated(RecordSample, document["sample"]),
+            scores=None if document.get("scores") is None else validated(ScorePairs, document["scores"]),
         )
 
 

@@ -9,7 +9,15 @@ import polars as pl
 import pytest
 
 from runner.domain.attributions import Explained
-from runner.drift.record_sample import MOST_CHANGED, MOST_CONTRIBUTIONS, MOST_FEATURES, MOST_RECORDS, record_sample
+from runner.domain.drift import ScoreGroup
+from runner.drift.record_sample import (
+    MOST_CHANGED,
+    MOST_CONTRIBUTIONS,
+    MOST_FEATURES,
+    MOST_RECORDS,
+    record_sample,
+    score_pairs,
+)
 from tests.drift.samples import POLICY, compared, local_attributions
 
 SCALES = np.linspace(3, 1, 10)
@@ -112,3 +120,38 @@ def test_records_outside_the_random_sample_may_be_the_most_changed() -> None:
     assert {len(each.live_phi) for each in sample.features} == {40}
     first = SIDES[1].phi_NDL[:40, "abcdefghij".index(sample.features[0].name), 0]
     assert sample.features[0].live_phi == pytest.approx(first.tolist(), rel=1e-3)
+
+
+CHANNELS = pl.DataFrame(
+    {"age": [float(i) for i in range(1000)], "channel": ["online", "branch", None, "partner"] * 250}
+)
+
+
+def test_differing_scores_are_counted_by_the_feature_that_separates_them() -> None:
+    """A record without captured scores is left out; both kinds of records are sampled, also if one is rare."""
+    scores_ML = np.stack([np.linspace(0, 1, 1000), np.full(1000, 0.5)], axis=1)
+    captured_ML = scores_ML.copy()
+    captured_ML[:200:4, 1] += 0.25
+    captured_ML[999, 0] = np.nan
+    pairs = score_pairs(CHANNELS, captured_ML, scores_ML, ["no", "yes"], 1e-6, 0)
+    assert pairs is not None
+    assert (pairs.label, len(pairs.captured), pairs.captured.count(0.75)) == ("yes", MOST_RECORDS + 50, 50)
+    assert set(pairs.recomputed) == {0.5}
+    first, *others = pairs.groups
+    assert (first, first.share) == (ScoreGroup("channel = online", 50, 250), 0.2)
+    assert {(each.name, each.differing) for each in others} == {
+        ("channel = branch", 0),
+        ("channel = missing", 0),
+        ("channel = partner", 0),
+    }
+    assert sum(each.records for each in pairs.groups) == 999
+
+
+def test_scores_that_differ_at_random_depend_on_no_feature() -> None:
+    """And equal scores have no pairs."""
+    scores_ML = np.linspace(0, 1, 1000)[:, None]
+    captured_ML = scores_ML + (np.random.default_rng(1).random((1000, 1)) < 0.3)
+    pairs = score_pairs(CHANNELS, captured_ML, scores_ML, ["yes"], 1e-6, 0)
+    assert pairs is not None
+    assert (pairs.groups, len(pairs.captured)) == ((), 2 * MOST_RECORDS)
+    assert score_pairs(CHANNELS, scores_ML, scores_ML, ["yes"], 1e-6, 0) is None

@@ -378,9 +378,11 @@ def test_serving_parity_compares_captured_scores(
     tmp_path: Path, scores: list[float] | None, parity: tuple[float, int, int] | None
 ) -> None:
     """Captured scores are compared with those of the model, if there are any."""
-    monitor(tmp_path, [[7, 2, 1], [5, 3, 0]], scores).run(WINDOW)
+    execution = monitor(tmp_path, [[7, 2, 1], [5, 3, 0]], scores).run(WINDOW)
     found = manifest(tmp_path)["serving_parity"]
     assert (found and (found["largest"], found["records"], found["differing"])) == parity
+    pairs = orjson.loads((Path(execution.directory) / "drift.json").read_bytes()).get("scores")
+    assert (pairs and pairs["captured"]) == (scores if parity and parity[2] else None)
 
 
 def test_without_ground_truth_there_is_no_performance(tmp_path: Path, golden: Golden) -> None:

@@ -29,6 +29,8 @@ from runner.domain.drift import (
     RankingResult,
     RecordSample,
     SampledFeature,
+    ScoreGroup,
+    ScorePairs,
     SegmentResult,
     Value,
 )
@@ -87,6 +89,7 @@ COMPARISON = Comparison(
     quality=None,
     model_changed=True,
 )
+SCORES = ScorePairs("yes", (0.5, 0.25, 1.0), (0.5, 0.75, 0.0), (ScoreGroup("City = <b>", 2, 4),))
 NO_RANKING = RankingResult(0.9, ())
 EXECUTION = Manifest(
     stage="monitor",
@@ -237,11 +240,14 @@ def history(count: int) -> tuple[HistoryPoint, ...]:
 
 
 def drift_document(
-    reference: GlobalAttributions, result: DriftResult | None = None, history: Sequence[HistoryPoint] = ()
+    reference: GlobalAttributions,
+    result: DriftResult | None = None,
+    history: Sequence[HistoryPoint] = (),
+    scores: ScorePairs | None = None,
 ) -> DriftDocument:
     """Return a drift.json; the ranking of a report comes from its manifest."""
     sample = record_sample(result) if result else None
-    return DriftDocument(NO_RANKING, result, reference, tuple(history), sample)
+    return DriftDocument(NO_RANKING, result, reference, tuple(history), sample, scores)
 
 
 def files(
@@ -264,7 +270,8 @@ def html(manifest: Manifest, live: GlobalAttributions | None = None, drift: Drif
 def full_report(names: list[str], manifest: Manifest = EXECUTION, windows: int = 12) -> dict[str, bytes]:
     """Return the files of an execution with all optional parts."""
     live, reference = attributions(names), attributions(names, 1)
-    return files(manifest, live, drift_document(reference, full_drift_result(live, reference), history(windows)))
+    result = full_drift_result(live, reference)
+    return files(manifest, live, drift_document(reference, result, history(windows), SCORES))
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:

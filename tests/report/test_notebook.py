@@ -64,10 +64,11 @@ def test_cells_print_their_stored_outputs(tmp_path: Path, names: list[str]) -> N
     markdown = [cell["id"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
     later = ["shares", "beeswarm", "dependence", "quadrant", "record", "timeline", "heat"]
     later = [name for name in later if name != "dependence" or len(names) > 1]
-    shown = ["top-changes", "histograms", "inputs", "scores", *later, "segments", "labels"]
+    shown = ["parity", "top-changes", "histograms", "inputs", "scores", *later, "segments", "labels"]
     about = [f"about-{name}" for name in shown]
     assert markdown == ["verdict-in-words", "health", *about, "appendix"]
     assert [cell["id"] for cell in notebook["cells"] if cell["source"][-1].startswith("Picture(")] == [
+        "parity",
         "histograms",
         "scores",
         *later,

@@ -7,12 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from runner.domain.drift import ChangedRecord, Contribution, SampledFeature, Value
+from runner.domain.drift import ChangedRecord, Contribution, Parity, SampledFeature, ScorePairs, Value
 from runner.report.record_charts import (
     MOST_CATEGORIES,
     beeswarm,
     dependence,
     probability,
+    score_pairs,
     shown_features,
     value_steps,
     waterfall,
@@ -51,6 +52,16 @@ def bars(svg: str) -> list[tuple[float, float, str]]:
     """Return left end, width and color of each step."""
     found = re.findall(r'<rect x="([^"]*)" y="[^"]*" width="([^"]*)" height="14" fill="([^"]*)"', svg)
     return [(float(x), float(width), color) for x, width, color in found]
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_pairs_of_equal_scores_are_grey(width: int) -> None:
+    """Differences up to the tolerance are equal; the legend counts all records, the axes include all scores."""
+    pairs = ScorePairs("y", (0.25, 0.5, -7.0), (0.25, 0.501, 9.0), ())
+    svg = score_pairs(pairs, Parity(16.0, 2000, 0.01, 40), width)
+    assert dots(svg) == {"#7d8899": 2, "#6a3ab2": 1}
+    assert {"1,960 equal", "40 differ", "\u22125"} <= set(texts(svg))
+    assert score_pairs(ScorePairs("y", (0.0,), (0.0,), ()), Parity(1.0, 1), width)
 
 
 def test_colors_are_fifths_of_the_reference() -> None:

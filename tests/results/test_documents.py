@@ -15,7 +15,17 @@ import pytest
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Attributions, GlobalAttributions
-from runner.domain.drift import Canary, LabelRanking, Level, RankingResult, RecordSample, SampledFeature, SegmentResult
+from runner.domain.drift import (
+    Canary,
+    LabelRanking,
+    Level,
+    RankingResult,
+    RecordSample,
+    SampledFeature,
+    ScoreGroup,
+    ScorePairs,
+    SegmentResult,
+)
 from runner.domain.executions import HistoryPoint, Status
 from runner.drift.ranking import ABSOLUTE
 from runner.errors import UnusableReference
@@ -130,9 +140,10 @@ def test_drift_round_trip() -> None:
         compared(POLICY, local_attributions(600, 0), local_attributions(300, 1), "mean_abs", HOUR),
         canary=Canary(9, changed=True, difference=0.5, attribution_shift=None),
     )
-    data = dump_drift(DriftDocument(verdict, result, ATTRIBUTIONS, (point, point)))
+    scores = ScorePairs("label0", (0.5, 0.25), (0.5, 0.75), (ScoreGroup("a = 1", 1, 2),))
+    data = dump_drift(DriftDocument(verdict, result, ATTRIBUTIONS, (point, point), scores=scores))
     back = load_drift(data)
-    assert (back.ranking, back.result, back.history) == (verdict, result, (point, point))
+    assert (back.ranking, back.result, back.history, back.scores) == (verdict, result, (point, point), scores)
     assert dump_drift(back) == data
 
 
