@@ -7,7 +7,7 @@ records an hour. Incomes, balances and channels have these cycles, too. The refe
 which 10,000 records are stored with their times. A year has seven parts of equal length. Each has an incident, which
 begins at a random second and lasts two days. The level and the date of each change are those of the default settings.
 
-SageMaker's rule, nDCG below 0.9, is counted, too. It applies to windows of few records, and has no promise.
+SageMaker's rule, nDCG below 0.9 in windows with enough records, is counted, too. It has no promise.
 
 Attributions are in closed form, and windows are screened as in benchmarks/calibration.py: a window takes 20 ms. Each
 part is printed as soon as it is known. The exit code is 1 if alarms are significantly more frequent than promised.
@@ -183,7 +183,7 @@ class Judged:
         levels: level of each window at one false alarm a year.
         loose: whether each window is significant by the second rule; None for too few records.
         since: time from which each change of the latest window has lasted.
-        ranked: whether nDCG of each window is below its threshold; None without records.
+        ranked: whether nDCG of each window is below its threshold; None with too few records.
         dated: time from which the first change of the first alarm of the incident has lasted.
     """
 
@@ -217,7 +217,8 @@ def judge_part(seed: int, part: Part) -> Judged:
     (stored, gains_D), judged = reference(seed), Judged([], [], {})
     for hour, now in windows(seed, part):
         start = START + hour * HOUR
-        below = float(ndcg(gains_D, global_attributions(now))) < POLICY.threshold if len(now.features) else None
+        is_judged = len(now.features) >= POLICY.min_rows
+        below = float(ndcg(gains_D, global_attributions(now))) < POLICY.threshold if is_judged else None
         judged.ranked.append(below)
         result, p = screened(POLICY, stored, now, start), 1.0
         if result.level_alone is not Level.INSUFFICIENT_DATA and smallest_p(result) <= LOOSE_LEVEL:

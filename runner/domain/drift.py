@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
+
+NOT_JUDGED = "not judged, because the window has too few records"
 
 CONFIDENCE = 1.959963984540054
 """Standard normal quantile of a two-sided 95 % confidence interval."""
@@ -644,6 +646,7 @@ class LabelRanking:
         ndcg: nDCG; None if all reference attributions are zero.
         floor, chance: lowest nDCG of any ranking, and mean nDCG of random rankings.
         notes: special cases, such as a single feature or negative values.
+        judged: whether an nDCG below the threshold is a violation.
     """
 
     label: str
@@ -652,6 +655,7 @@ class LabelRanking:
     floor: float | None
     chance: float | None
     notes: tuple[str, ...] = ()
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -664,5 +668,14 @@ class RankingResult:
 
     @property
     def violations(self) -> tuple[LabelRanking, ...]:
-        """The labels whose nDCG is below the threshold."""
-        return tuple(drift for drift in self.drifts if drift.ndcg is not None and drift.ndcg < self.threshold)
+        """The judged labels whose nDCG is below the threshold."""
+        below = (drift for drift in self.drifts if drift.ndcg is not None and drift.ndcg < self.threshold)
+        return tuple(drift for drift in below if drift.judged)
+
+    @property
+    def unjudged(self) -> RankingResult:
+        """The same figures of a window with too few records for a verdict: no nDCG is a violation."""
+        return replace(
+            self,
+            drifts=tuple(replace(drift, notes=(*drift.notes, NOT_JUDGED), judged=False) for drift in self.drifts),
+        )

@@ -151,6 +151,7 @@ class DriftPolicy(AlertPolicy):
     Attributes:
         threshold: nDCG below which the ranking of a label is a violation.
         violations: verdicts that end an execution with violations: of the ranking rule, the calibrated tests, or both.
+            With `both`, the ranking rule needs `min_rows` records in the window, too.
         min_rows: minimum number of reference records, and of records in a window; with fewer, no test is run.
         limits: smallest sizes of significant changes that are a warning or a violation.
         weights: parts of the significance level by family of tests.

@@ -261,6 +261,8 @@ def summarize_ranking(ranking: RankingResult, reference: GlobalAttributions, liv
     now_D = abs(live.values(lowest.label, live.names))
     if not now_D.any():
         return f"{NO_ATTRIBUTION} ({figures})"
+    if not lowest.judged:
+        return f"the ranking of features{of} is not judged ({figures})"
     if not ranking.violations:
         return f"the features rank as in the reference{of} ({figures})"
     before_D = abs(reference.values(lowest.reference_label, live.names))

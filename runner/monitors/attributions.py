@@ -370,6 +370,8 @@ class AttributionAnalysis:
             compared = parity(captured.scores(), estimator.model_scores(attributions), self.policy.parity_tolerance)
             drift = self._detect(context, explained, captured, compared, whole)
         ranking = rank_labels(context.reference.attributions, live, self.policy.threshold)
+        if drift and self.policy.violations != "ranking" and drift.rows_live < self.policy.min_rows:
+            ranking = ranking.unjudged
         return SampleResult(sample, attributions, live, ranking, drift, compared)
 
     def _explained(

@@ -284,7 +284,7 @@ def _rule(ranking: LabelRanking, threshold: float) -> Rule:
         threshold=f"{threshold:g}",
         floor=_ndcg(ranking.floor),
         chance=_ndcg(ranking.chance),
-        violated=ranking.ndcg is not None and ranking.ndcg < threshold,
+        violated=ranking.judged and ranking.ndcg is not None and ranking.ndcg < threshold,
         notes=ranking.notes,
     )
 

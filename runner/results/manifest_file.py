@@ -143,6 +143,7 @@ def _comparison_values(comparison: Comparison) -> dict[str, object]:
             "floor": drift.floor,
             "chance": drift.chance,
             "violated": drift in ranking.violations,
+            "judged": drift.judged,
             "notes": list(drift.notes),
         }
         for drift in ranking.drifts

@@ -364,10 +364,22 @@ def test_stored_records_of_another_baselining_are_refused(tmp_path: Path, golden
 
 def test_changed_ranking_is_a_violation(tmp_path: Path) -> None:
     """The status is CompletedWithViolations, and constraint_violations.json exists."""
-    execution = monitor(tmp_path, [[3, 1, 9], [3, 1, 8]]).run(WINDOW)
+    execution = monitor(tmp_path, [[3, 1, 9], [3, 1, 8]], policy=replace(POLICY, violations="ranking")).run(WINDOW)
     assert execution.status is Status.COMPLETED_WITH_VIOLATIONS
     violations = orjson.loads((Path(execution.directory) / "constraint_violations.json").read_bytes())
     assert [violation["label"] for violation in violations["violations"]] == ["label0"]
+
+
+def test_ranking_of_few_records_is_not_judged(tmp_path: Path, golden: Golden) -> None:
+    """With `both`, the default, the nDCG is below its threshold, but no violation; the manifest says so."""
+    execution = monitor(tmp_path, [[3, 1, 9], [3, 1, 8]]).run(WINDOW)
+    assert execution.status is Status.COMPLETED
+    assert not (Path(execution.directory) / "constraint_violations.json").exists()
+    (label,) = manifest(tmp_path)["verdict"]["labels"]
+    assert label["ndcg"] < 0.9
+    assert not label["judged"]
+    assert not label["violated"]
+    golden(execution.message)
 
 
 @pytest.mark.parametrize(

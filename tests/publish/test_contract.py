@@ -39,6 +39,8 @@ from tests.publish.publications import (
 
 SINKS = sorted(path.stem for path in (cli.CONF / "publish").glob("*.yaml") if path.stem != "none")
 SHIPPED = ("cloudwatch", "notify", "otel", "prometheus")
+RANKING = replace(POLICY, violations="ranking")
+"""With nDCG, also windows of one record can have violations."""
 """Sinks that the end-to-end test observes."""
 
 
@@ -103,7 +105,9 @@ def test_failure_of_a_sink_does_not_change_the_execution(failing: Failing, tmp_p
 
     def executed(root: Path, *sinks: Sink) -> tuple[Any, Any]:
         root.mkdir()
-        stage = monitor(root, [[1, 2, 9]], publish=lambda execution: publish_all(sinks, execution, lambda _: None))
+        stage = monitor(
+            root, [[1, 2, 9]], policy=RANKING, publish=lambda execution: publish_all(sinks, execution, lambda _: None)
+        )
         execution = stage.run(WINDOW)
         files = {path.name: path.read_bytes() for path in Path(execution.directory).iterdir()}
         return execution, (execution.status, files | {"report.html": b""})
@@ -132,7 +136,7 @@ class Recorded:
 def test_failed_execution_is_published(tmp_path: Path) -> None:
     """The publication contains the reason, the report and the state of the previous execution."""
     recorded = Recorded("not published")
-    stage = monitor(tmp_path, [[1, 2, 9]], publish=recorded)
+    stage = monitor(tmp_path, [[1, 2, 9]], policy=RANKING, publish=recorded)
     good = stage.run(WINDOW)
     bad = stage.run(type(WINDOW).parse("2026-01-05T11"))
     assert (good.status, bad.status) == (Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
@@ -151,7 +155,7 @@ def test_failed_execution_is_published(tmp_path: Path) -> None:
 def test_failure_without_a_report_is_published_without_its_path(tmp_path: Path) -> None:
     """If other files occupy the directory of the execution, no report is written."""
     recorded = Recorded()
-    stage = monitor(tmp_path, [[1, 2, 9]], publish=recorded)
+    stage = monitor(tmp_path, [[1, 2, 9]], policy=RANKING, publish=recorded)
     (foreign := tmp_path / "monitor/e/m/2026/01/05/10").mkdir(parents=True)
     (foreign / "notes.txt").write_text("other data")
     assert stage.run(WINDOW).status is Status.FAILED
@@ -162,7 +166,7 @@ def test_failure_without_a_report_is_published_without_its_path(tmp_path: Path) 
 def test_failed_repetition_is_not_published(tmp_path: Path) -> None:
     """A repetition that fails leaves the first result."""
     recorded = Recorded()
-    stage = monitor(tmp_path, [[1, 2, 9]], publish=recorded)
+    stage = monitor(tmp_path, [[1, 2, 9]], policy=RANKING, publish=recorded)
     stage.run(WINDOW)
     (tmp_path / "reference/analysis.json").write_text("no JSON")
     assert stage.run(WINDOW).status is Status.FAILED
@@ -175,7 +179,9 @@ def test_alert_without_any_recipient_is_sent_by_the_next_execution(
 ) -> None:
     """The recipient receives it an hour later, once."""
     sinks = configured_sinks("notify")
-    stage = monitor(tmp_path, [[1, 2, 9]], publish=lambda execution: publish_all(sinks, execution, lambda _: None))
+    stage = monitor(
+        tmp_path, [[1, 2, 9]], policy=RANKING, publish=lambda execution: publish_all(sinks, execution, lambda _: None)
+    )
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with closed_port() as port:
         monkeypatch.setenv("SHAPWATCH_NOTIFY_URLS", f"json://127.0.0.1:{port}/?cto=0.2")
