@@ -42,6 +42,9 @@ from runner.drift.effects import (
     Pair,
     attribution_shift,
     canary_summary,
+    families,
+    joint_effects,
+    model_effects,
     observed_pair,
     p_value,
     permuted_pairs,
@@ -51,7 +54,6 @@ from runner.drift.effects import (
     signed_distance,
     total_log2_change,
 )
-from runner.drift.families import families, joint_effects, model_effects
 from runner.drift.histograms import numbers_histogram, with_histograms
 from runner.drift.inputs import compare_inputs, with_finite_numbers
 from runner.drift.joint import Columns, changed_association, drawn, separability

@@ -1,6 +1,9 @@
-"""XGBoost models, loaded from their native files.
+"""XGBoost models, loaded from their native files, which are JSON or Universal Binary JSON.
 
 Array letters: N records, D features, L labels (outputs).
+
+Source: the specification at ubjson.org, draft 12. The length of a name or string may have any integer type, even if a
+shorter type is sufficient.
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ from runner.domain.attributions import Link
 from runner.errors import ArtifactError
 from runner.models.base import CATEGORICAL, BoostedTrees, installed, reading
 from runner.models.trees import check_each, check_length, check_range, check_tree, integers, is_division
-from runner.models.ubjson import parse_ubjson
 from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
@@ -35,6 +37,12 @@ MAX_CATEGORIES = 2**24
 """Maximum number of categories in XGBoost."""
 MAX_SIZE = 2**31
 """Upper bound of sizes, which XGBoost stores in 32 bits."""
+NUMBERS = {"i": "i1", "U": "u1", "I": ">i2", "l": ">i4", "L": ">i8", "d": ">f4", "D": ">f8"}
+"""Types of numbers in Universal Binary JSON, as numpy types."""
+CONSTANTS: dict[str, bool | None] = {"Z": None, "T": True, "F": False}
+"""Other types, with their values."""
+MAX_DEPTH = 64
+"""Maximum depth of nested arrays and objects."""
 
 
 @dataclass(frozen=True, config=NO_OTHER_KEYS)
@@ -228,3 +236,90 @@ def _size(key: str, parameters: Mapping[str, Any], default: str | None = None) -
     if not isinstance(text, str) or not re.fullmatch("[0-9]{1,10}", text) or int(text) >= MAX_SIZE:
         raise ValueError(f"{key} is {text!r}, expected a number less than {MAX_SIZE:,} as a string")
     return int(text)
+
+
+def parse_ubjson(data: bytes) -> Any:
+    """Return the document in Universal Binary JSON; arrays of numbers of one type are numpy arrays.
+
+    Raises:
+        ValueError: if the document is truncated or malformed, has duplicate names, or is nested too deeply.
+    """
+    reader = _Reader(data)
+    document = reader.value(reader.marker(), 0)
+    if reader.position != len(data):
+        raise ValueError(f"{len(data) - reader.position:,} bytes after the end of the document")
+    return document
+
+
+class _Reader:
+    """Reader of Universal Binary JSON."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+
+    def marker(self) -> str:
+        return self.take(1).decode("latin-1")
+
+    def take(self, size: int) -> bytes:
+        if not 0 <= size <= len(self.data) - self.position:
+            raise ValueError("the file is truncated")
+        self.position += size
+        return self.data[self.position - size : self.position]
+
+    def value(self, marker: str, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise ValueError("the document is nested too deeply")
+        if marker in CONSTANTS:
+            return CONSTANTS[marker]
+        if marker in NUMBERS:
+            return self.numbers(marker, 1)[0].item()
+        match marker:
+            case "S":
+                return self.string()
+            case "[":
+                return self.array(depth)
+            case "{":
+                return self.object(depth)
+        raise ValueError(f"unknown type {marker!r} at byte {self.position:,}")
+
+    def numbers(self, marker: str, count: int) -> Any:
+        dtype = np.dtype(NUMBERS[marker])
+        return np.frombuffer(self.take(count * dtype.itemsize), dtype)
+
+    def size(self) -> int:
+        marker = self.marker()
+        if marker not in "iUIlL":
+            raise ValueError(f"expected a length at byte {self.position:,}, got type {marker!r}")
+        return int(self.numbers(marker, 1)[0])
+
+    def string(self) -> str:
+        return self.take(self.size()).decode()
+
+    def array(self, depth: int) -> Any:
+        marker = self.marker()
+        if marker == "$":
+            kind = self.marker()
+            if kind not in NUMBERS or self.marker() != "#":
+                raise ValueError(f"expected an array of numbers with its size at byte {self.position:,}")
+            return self.numbers(kind, self.size())
+        if marker == "#":
+            count = self.size()
+            if not 0 <= count <= len(self.data):
+                raise ValueError("the file is truncated")
+            return [self.value(self.marker(), depth + 1) for _ in range(count)]
+        values = []
+        while marker != "]":
+            values.append(self.value(marker, depth + 1))
+            marker = self.marker()
+        return values
+
+    def object(self, depth: int) -> dict[str, Any]:
+        members: dict[str, Any] = {}
+        while self.data[self.position : self.position + 1] != b"}":
+            name = self.string()
+            if name in members:
+                raise ValueError(f"the name {name!r} occurs twice in an object")
+            members[name] = self.value(self.marker(), depth + 1)
+        self.position += 1
+        return members

@@ -23,7 +23,7 @@ from runner.domain.records import Captured
 from runner.domain.schedules import ExecutionRecord
 from runner.drift.verdict import verdict
 from runner.errors import NO_DATA, ClaimLost, NoData, OccupiedTarget, ShapwatchError, error_message, first_to_last
-from runner.explain.screening import Screening
+from runner.explain.preflight import Screening
 from runner.protocols import Model
 from runner.report.context import capitalize
 from runner.report.render import Report

@@ -34,8 +34,7 @@ from runner.drift.units import WHOLE, check_unit
 from runner.drift.verdict import verdict
 from runner.errors import ShapwatchError
 from runner.explain.estimator import ModelExplainer
-from runner.explain.preflight import parity, preflight
-from runner.explain.screening import REJECTIONS
+from runner.explain.preflight import REJECTIONS, parity, preflight
 from runner.monitors import ExecutionSlot, Findings, RecordsRejected, rejected_records
 from runner.protocols import calls_made
 from runner.results import directory, documents, manifest, manifest_file

@@ -39,8 +39,15 @@ from runner.records.payloads import has_more_values
 from runner.serving.batching import RequestBatcher
 from runner.serving.connections import Connections, HttpProtocol
 from runner.serving.data_capture import CUSTOM_ATTRIBUTES, INFERENCE_ID, new_id
-from runner.serving.large_requests import LargeRequestReader
-from runner.serving.requests import ANY_FORMAT, FORMATS, ClientDisconnected, RequestError, RequestReader, RequestRecords
+from runner.serving.requests import (
+    ANY_FORMAT,
+    FORMATS,
+    ClientDisconnected,
+    LargeRequestReader,
+    RequestError,
+    RequestReader,
+    RequestRecords,
+)
 from runner.urls import is_public_name
 
 if TYPE_CHECKING:

@@ -22,8 +22,7 @@ from runner.drift.summary import minimum_detectable
 from runner.drift.units import check_unit
 from runner.explain.estimator import ModelExplainer
 from runner.explain.masking import hash_rows
-from runner.explain.preflight import noise_notes, preflight_rows, preflight_scores
-from runner.explain.screening import REJECTIONS
+from runner.explain.preflight import REJECTIONS, noise_notes, preflight_rows, preflight_scores
 from runner.monitors import MODEL_INPUT, ResultWriter, rejected_records, rejection_notes
 from runner.protocols import calls_made
 from runner.results import documents, manifest

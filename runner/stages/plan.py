@@ -16,8 +16,7 @@ from runner.domain.attributions import Calls
 from runner.domain.executions import Outcome, Window
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
-from runner.explain.preflight import Preflight, preflight, preflight_rows
-from runner.explain.screening import REJECTIONS
+from runner.explain.preflight import REJECTIONS, Preflight, preflight, preflight_rows
 from runner.models.remote import DryRunModel, Remote
 from runner.monitors import MODEL_INPUT
 from runner.monitors.attributions import AttributionAnalysis

@@ -1,4 +1,4 @@
-"""XGBoost models: scores of the library, names of features, categories, rejected files."""
+"""XGBoost models: scores of the library, names of features, categories, rejected files, Universal Binary JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import xgboost
 from numpy.typing import NDArray
 
 from runner.errors import ArtifactError, ModelAnswerError, ModelInputError, ShapwatchError
-from runner.models.xgboost import Xgboost
+from runner.models.xgboost import Xgboost, parse_ubjson
 from tests.golden import Golden
 from tests.models.contract import ModelContract
 from tests.models.mutations import deaths, mutated
@@ -244,3 +244,73 @@ def test_damaged_models_do_not_crash(tmp_path: Path) -> None:
     """Of 1,500 damaged models, none ends the process or hangs."""
     booster().save_model(tmp_path / "model.json")
     assert deaths(partial(attempt, tmp_path), 1_500) == []
+
+
+def plain(value: Any) -> Any:
+    """Return a document with lists in place of arrays, and floats rounded to 32 bits."""
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | np.ndarray):
+        return [plain(inner) for inner in value]
+    return float(np.float32(value)) if isinstance(value, float | np.floating) else value
+
+
+def test_ubjson_document_equals_that_in_json() -> None:
+    """Both formats of a booster have the same content."""
+    document = parse_ubjson(bytes(booster().save_raw("ubj")))
+    assert plain(document) == plain(json.loads(booster().save_raw("json")))
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b"{}", {}),
+        (b"{U\x01aZU\x01bTU\x01cF}", {"a": None, "b": True, "c": False}),
+        (b"[i\xffU\xffI\x01\x00l\x00\x01\x00\x00]", [-1, 255, 256, 65536]),
+        (b"[#U\x02d\x3f\x80\x00\x00D\x3f\xf0\x00\x00\x00\x00\x00\x00", [1.0, 1.0]),
+        (b"SU\x02hi", "hi"),
+        (b"[$l#U\x01\x00\x00\x00\x07", [7]),
+    ],
+)
+def test_each_type_of_ubjson_is_parsed(data: bytes, value: Any) -> None:
+    """Constants, numbers, strings, and arrays with and without a size."""
+    assert plain(parse_ubjson(data)) == value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"{U",
+        b"{U\x01a",
+        b"{}x",
+        b"{i\xffa}",
+        b"{U\x01aTU\x01aF}",
+        b"[$l#l\x7f\xff\xff\xff",
+        b"[#L\x7f\xff\xff\xff\xff\xff\xff\xff",
+        b"[#L\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"[$S#U\x01",
+        b"SL\x7f\xff\xff\xff\xff\xff\xff\xff",
+        b"q",
+        b"[" * 100_000,
+        b"SU\x01\xff",
+    ],
+    ids=range(15),
+)
+def test_malformed_ubjson_document_is_an_error(data: bytes) -> None:
+    """Truncated, endless, deep and duplicate content is an error of its own, without memory for announced sizes."""
+    with pytest.raises(ValueError, match=r"."):
+        parse_ubjson(data)
+
+
+def test_damaged_ubjson_is_an_error_or_a_document() -> None:
+    """Any other exception would be a traceback."""
+    data, rng = bytes(booster().save_raw("ubj")), random.Random(0)
+    for _ in range(300):
+        i = rng.randrange(400)
+        damaged = data[:i] + bytes([rng.randrange(256)]) + data[i + rng.randrange(3) :]
+        try:
+            parse_ubjson(damaged)
+        except ValueError:
+            continue
