@@ -607,6 +607,14 @@ class RecordSample:
 
 
 @dataclass(frozen=True)
+class DetectableChange:
+    """Smallest detectable change of one feature in a window, as a share of its records; 1 if none is detectable."""
+
+    records: int
+    change: float
+
+
+@dataclass(frozen=True)
 class ScoreGroup:
     """Records with the same value of a feature, and how many of their captured scores differ from recomputed ones."""
 

@@ -33,6 +33,7 @@ class Quality:
         log_loss: mean negative natural logarithm of the probability of the true label.
         auc: area under the ROC curve; with several labels, the mean one-vs-rest AUC of the labels that occur.
         notes: records left out and undefined metrics.
+        threshold: lowest score for which a record is predicted as 1; None with several scores.
     """
 
     records: int
@@ -40,6 +41,7 @@ class Quality:
     log_loss: float | None
     auc: float | None
     notes: tuple[str, ...] = ()
+    threshold: float | None = None
 
 
 def assess(
@@ -86,7 +88,8 @@ def binary(labels_N: NDArray[np.bool_], scores_N: NDArray[np.float64], threshold
         loss = _log_loss(np.where(labels_N, scores_N, 1 - scores_N))
     else:
         notes.append(f"{NOT_PROBABILITIES} (range {scores_N.min():g} to {scores_N.max():g})")
-    return Quality(len(labels_N), float(((scores_N >= threshold) == labels_N).mean()), loss, auc, tuple(notes))
+    accuracy = float(((scores_N >= threshold) == labels_N).mean())
+    return Quality(len(labels_N), accuracy, loss, auc, tuple(notes), threshold)
 
 
 def multiclass(labels_N: NDArray[np.intp], scores_NL: NDArray[np.float64]) -> Quality:

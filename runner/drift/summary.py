@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import (
     Canary,
+    DetectableChange,
     DriftResult,
     FeatureDrift,
     Headline,
@@ -30,7 +31,9 @@ MOST_SEGMENTS = 2
 MOST_INPUTS = 3
 """Maximum number of further changed inputs in the sentences."""
 SIZES = (100, 1_000, 10_000)
-"""Records per hour for which the minimum detectable change is reported."""
+"""Records per hour for which the minimum detectable change is noted."""
+CURVE = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+"""Records per hour for which the minimum detectable change is drawn."""
 HEADLINES = {
     Level.NONE: Headline.NO_DRIFT,
     Level.INSUFFICIENT_DATA: Headline.TOO_FEW_RECORDS,
@@ -190,6 +193,23 @@ def _additions(result: DriftResult) -> Iterator[str]:
         yield f"{HEADLINES[segment.level].lower()} in {segment.name}: {figures}"
     if result.canary and not result.canary.changed and result.level_alone is not Level.NONE:
         yield canary_summary(result.canary)
+
+
+def detectable_changes(policy: DriftPolicy, reference_rows: int, tests: int) -> tuple[DetectableChange, ...]:
+    """Return the smallest detectable change for hourly windows of several sizes.
+
+    Args:
+        policy: thresholds and accepted false alarms.
+        reference_rows: number of reference records.
+        tests: features times labels.
+    """
+    detector = Detector(policy)
+    changes = [detector.minimum_detectable_change(reference_rows, rows, tests, HOUR) for rows in CURVE]
+    few = policy.min_rows
+    return tuple(
+        DetectableChange(rows, 1.0 if min(rows, reference_rows) < few else round(min(1.0, change), 6))
+        for rows, change in zip(CURVE, changes, strict=True)
+    )
 
 
 def minimum_detectable(policy: DriftPolicy, reference_rows: int, tests: int) -> str:

@@ -239,7 +239,14 @@ def most_unusual(scores: Sequence[BaselineScore]) -> tuple[BaselineScore, bool]:
     With several labels, each may be unusual by chance. So the share `UNUSUAL` is divided by their number.
     """
     worst = max(scores, key=lambda each: abs(each.quantile - 0.5))
-    return worst, min(worst.quantile, 1 - worst.quantile) < UNUSUAL / 2 / len(scores)
+    low, high = usual_range(len(scores))
+    return worst, not low <= worst.quantile <= high
+
+
+def usual_range(labels: int) -> tuple[float, float]:
+    """Return the range of usual quantiles of the score of the background, given the number of labels."""
+    tail = UNUSUAL / 2 / labels
+    return tail, 1 - tail
 
 
 @dataclass(frozen=True)

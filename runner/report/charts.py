@@ -11,11 +11,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runner.domain.drift import Change, DriftResult, FeatureDrift, Level, Parity, RecordSample, ScoreGroup, ScorePairs
+from runner.domain.drift import (
+    Change,
+    DetectableChange,
+    DriftResult,
+    FeatureDrift,
+    Level,
+    Parity,
+    RecordSample,
+    ScoreGroup,
+    ScorePairs,
+)
 from runner.domain.executions import HistoryPoint, utc
 from runner.domain.numbers import plural
 from runner.errors import ReportError, listed
-from runner.report import record_charts, share_charts, tables
+from runner.explain.background import BaselineScore, most_unusual
+from runner.report import record_charts, reference_charts, sections, share_charts, tables
 from runner.report.renderer import Renderer
 from runner.report.sections import Feature, Label, largest
 from runner.report.share_charts import Evidence
@@ -35,6 +46,8 @@ MOST_POINTS = 200
 """Maximum number of features in the chart of size and significance of changes."""
 MOST_DISTRIBUTIONS = 5
 """Maximum number of features with histograms."""
+MOST_SEGMENTS = 12
+"""Maximum number of segments in the chart."""
 MOST_REFERENCE_CHARTS = 6
 """Maximum number of labels of a reference with a chart."""
 
@@ -58,7 +71,7 @@ class Figure:
         table: numbers of the chart; None if other tables contain them.
         is_open: whether the page shows the table unfolded.
         section: section of the page: `changes`, `inputs`, `attributions`, `record`, `timeline`, `segments`, `parity`,
-            `baseline`.
+            `baseline`, `detectable`.
         plot: function that returns the chart as SVG for a width in pixels; None for a Vega-Lite chart.
     """
 
@@ -138,6 +151,7 @@ class Charted:
         material: attribution shift from which a change is material; None if unknown.
         most: maximum number of features in a chart of shares.
         log_odds: whether attributions are log-odds.
+        threshold: lowest score of the positive class, in the unit of the scores; None if it does not apply.
     """
 
     label: Label
@@ -146,6 +160,7 @@ class Charted:
     material: float | None
     most: int
     log_odds: bool
+    threshold: float | None = None
 
     @property
     def is_calm(self) -> bool:
@@ -161,7 +176,7 @@ class Charted:
         """Yield the charts, in the order of the page."""
         if self.result and self.label.result and not self.is_calm:
             yield from _histograms(self.label, self.result)
-            yield from _scores(self.label.name, self.result)
+            yield from _scores(self.label.name, self.result, self.threshold)
         yield self._shares()
         if self.result and not self.is_calm:
             if self.sample:
@@ -226,7 +241,7 @@ class Charted:
             for first in each.contributions[:1]
         ]
         table = make_table("Records whose attributions changed most.", tables.RECORDS, rows)
-        plot = partial(record_charts.waterfall, record, log_odds=self.log_odds)
+        plot = partial(record_charts.waterfall, record, log_odds=self.log_odds, threshold=self.threshold)
         return Figure("record", "record", "Most changed record", sentence, (), table, section="record", plot=plot)
 
     def _evidence(self, result: DriftResult) -> Figure:
@@ -280,12 +295,13 @@ def _histograms(label: Label, result: DriftResult) -> Iterator[Figure]:
         yield Figure("histograms", "histograms", "Distributions", sentence, (), table, section="changes", plot=plot)
 
 
-def _scores(label: str, result: DriftResult) -> Iterator[Figure]:
+def _scores(label: str, result: DriftResult, threshold: float | None) -> Iterator[Figure]:
     """Yield the distribution of the scores of a label."""
     for each in result.outputs:
         if each.label == label and each.scores:
             sentence = f"Distribution of the scores of {label}, in the reference and live."
-            plot = partial(share_charts.score_histogram, each.scores)
+            sentence += "" if threshold is None else " Dashed: data.probability_threshold."
+            plot = partial(share_charts.score_histogram, each.scores, threshold=threshold)
             yield Figure("scores", "scores", "Scores", sentence, (), section="inputs", plot=plot)
 
 
@@ -356,17 +372,54 @@ def _window_row(point: HistoryPoint) -> WindowRow:
     )
 
 
+def segment_figures(result: DriftResult) -> Iterator[Figure]:
+    """Yield the chart of the segments that were tested; nothing without any."""
+    rows = sections.segment_rows(result)
+    tested = [row for row in rows if row.attribution_shift is not None][:MOST_SEGMENTS]
+    if tested:
+        sentence = (
+            "Attribution shift in each segment, for its label with the highest level. Grey: range expected by chance. "
+            "Right: live records."
+        )
+        sentence = _hidden(sentence.removesuffix("."), len(rows) - len(tested), "other segments")
+        plot = partial(share_charts.segments, tested)
+        yield Figure("segment-chart", "segments", "Segments compared", sentence, (), section="segments", plot=plot)
+
+
 def reference_figures(labels: Sequence[Label], most: int) -> Iterator[Figure]:
     """Yield a chart for each of the first labels of a reference, with the `most` largest features."""
     for i, label in enumerate(labels[:MOST_REFERENCE_CHARTS]):
         shown = largest(label.features, most)
-        sentence = _hidden(f"Global attributions for {label.name}", len(label.features) - len(shown))
-        data = _pick(shown, "name", "now")
-        yield Figure(f"attributions-{i}", "attributions", f"Attributions: {label.name}", sentence, data)
+        sentence = f"Global attributions for {label.name}; right: attribution shares"
+        sentence = _hidden(sentence, len(label.features) - len(shown))
+        plot = partial(reference_charts.attribution_bars, shown)
+        yield Figure(f"attributions-{i}", "attributions", f"Attributions: {label.name}", sentence, (), plot=plot)
 
 
-def _hidden(sentence: str, hidden: int) -> str:
-    return f"{sentence}. The {hidden:,} smallest are not shown." if hidden else f"{sentence}."
+def baseline_figures(scores: Sequence[BaselineScore], changes: Sequence[DetectableChange]) -> Iterator[Figure]:
+    """Yield the charts of the scores of the SHAP baseline, and of the changes that the reference can detect."""
+    if scores:
+        shown = sorted(scores, key=lambda each: -abs(each.quantile - 0.5))[:MOST_REFERENCE_CHARTS]
+        _, is_unusual = most_unusual(scores)
+        sentence = "Share of the records with a lower score than the SHAP baseline. Grey: usual shares. Right: score."
+        sentence += " Triangle: unusual, so that attributions are differences from an untypical score." * is_unusual
+        table = make_table("Scores of the SHAP baseline.", tables.BASELINE_SCORES, shown)
+        plot = partial(reference_charts.baseline_percentiles, shown, len(scores))
+        yield Figure(
+            "percentile", "percentile", "Score of the SHAP baseline", sentence, (), table, False, "baseline", plot
+        )
+    if any(each.change < 1 for each in changes):
+        sentence = "Smallest change of one feature that the tests detect in an hour, as a share of its records."
+        sentence += " Grey: no change is detectable." * any(each.change >= 1 for each in changes)
+        table = make_table("Smallest detectable changes; 100% means none.", tables.DETECTABLE, changes)
+        plot = partial(reference_charts.detectable_changes, changes)
+        yield Figure(
+            "detectable", "detectable", "Minimum detectable change", sentence, (), table, False, "detectable", plot
+        )
+
+
+def _hidden(sentence: str, hidden: int, names: str = "smallest") -> str:
+    return f"{sentence}. The {hidden:,} {names} are not shown." if hidden else f"{sentence}."
 
 
 def _pick(features: Sequence[Feature], *keys: str) -> tuple[dict[str, Any], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Headline, Level, Verdict
 from runner.domain.executions import Status
+from runner.drift.performance import Quality
 from runner.drift.verdict import since, verdict
 from runner.report import charts, health, sections, tables
 from runner.report.baseline import BASELINE_ANSWERS, BaselineTable, baseline_table, baseline_verdict
@@ -350,24 +352,38 @@ def _figures(
     if not labels:
         return
     if not labels[0].is_compared or drift is None:
+        scores = manifest.explanation.background.scores if manifest.explanation else None
+        yield from charts.baseline_figures(scores or (), manifest.detectable or ())
         yield from charts.reference_figures(labels, most_bars)
         return
     comparison, explanation = manifest.comparison, manifest.explanation
     parity = comparison.serving_parity if comparison else None
     if drift.scores and parity and not parity.same:
         yield charts.parity_figure(drift.scores, parity)
+    log_odds = bool(explanation and explanation.estimator.get("use_logit"))
     charted = charts.Charted(
         label=labels[0],
         result=drift.result,
         sample=drift.sample,
         material=comparison.material if comparison else None,
         most=most_bars,
-        log_odds=bool(explanation and explanation.estimator.get("use_logit")),
+        log_odds=log_odds,
+        threshold=_threshold(comparison.quality if comparison else None, log_odds=log_odds),
     )
     yield from charted.figures()
+    if drift.result:
+        yield from charts.segment_figures(drift.result)
     point = manifest.history_point
     changes = comparison.changes if comparison else ()
     yield from charts.timeline_figures([*drift.history, point] if point else [], next(iter(changes), None))
+
+
+def _threshold(quality: Quality | str | None, *, log_odds: bool) -> float | None:
+    """Return the lowest score of the positive class, in the unit of the scores; None if it does not apply."""
+    threshold = None if quality is None or isinstance(quality, str) else quality.threshold
+    if threshold is None or not log_odds:
+        return threshold
+    return math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else None
 
 
 def _appendix(manifest: Manifest, explained: bool, compared: bool) -> Appendix:

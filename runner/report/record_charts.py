@@ -131,7 +131,7 @@ def dependence(features: Sequence[SampledFeature], width: int) -> str:
 def _panel(canvas: Canvas, feature: SampledFeature, left: float, top: float, width: float) -> None:
     canvas.text(left + 40, top + 8, shorten(feature.name, width - 40), "ink", bold=True)
     low, high = _domain([*feature.reference_phi, *feature.live_phi])
-    scale = Scale(low, high, top + 134, top + 26)
+    scale = Scale(low, high, top + 134, top + 32)
     for tick in scale.ticks(4):
         canvas.line((left + 40, scale(tick)), (left + width, scale(tick)), "grid" if tick else "line2")
         canvas.text(left + 34, scale(tick), signed(tick, ".3g"), anchor="end")
@@ -174,7 +174,7 @@ def _value_axis(canvas: Canvas, feature: SampledFeature, start: float, end: floa
 
 
 def _mark_end(canvas: Canvas, feature: SampledFeature, scale: Scale, top: float) -> None:
-    """Mark where the reference ends if live values lie far beyond."""
+    """Mark where the reference ends if live values lie far beyond; the name is above all dots."""
     reference = [value for value in feature.reference_values if isinstance(value, float)]
     live = sorted(value for value in feature.live_values if isinstance(value, float))
     if not reference or not live:
@@ -182,13 +182,9 @@ def _mark_end(canvas: Canvas, feature: SampledFeature, scale: Scale, top: float)
     last = max(reference)
     if live[-1 - len(live) // 50] > last and scale(live[-1]) - scale(last) > 24:
         x, text = scale(last), f"reference ends at {number(last, 3)}"
-        canvas.line((x, top + 20), (x, top + 134), "ink3", stroke_dasharray="3 3")
-        size = text_width(text)
-        left, right = x - 5 - size >= scale.start - 8, x + 5 + size <= scale.end + 8
-        if right or not left:
-            canvas.text(x + 5 if right else scale.end + 8, top + 30, text, anchor="start" if right else "end")
-        else:
-            canvas.text(x - 5, top + 30, text, anchor="end")
+        canvas.line((x, top + 26), (x, top + 134), "ink3", stroke_dasharray="3 3")
+        start = min(max(scale.start - 8, x - text_width(text) / 2), scale.end + 8 - text_width(text))
+        canvas.text(start, top + 21, text)
 
 
 def _categories(canvas: Canvas, values: Sequence[Value], start: float, end: float, top: float) -> Place:
@@ -221,13 +217,14 @@ def format_value(value: Value) -> str:
     return _category(value)
 
 
-def waterfall(record: ChangedRecord, width: int, *, log_odds: bool) -> str:
+def waterfall(record: ChangedRecord, width: int, *, log_odds: bool, threshold: float | None = None) -> str:
     """Return the steps from the expected score to the score of a record.
 
     Args:
         record: the record.
         width: width in pixels.
         log_odds: whether scores and attributions are log-odds; the axis then has ticks in probability.
+        threshold: lowest score of the positive class, in the unit of the scores; None if it does not apply.
     """
     steps = [(each.name, format_value(each.value), each.phi) for each in record.contributions]
     if record.others:
@@ -239,7 +236,11 @@ def waterfall(record: ChangedRecord, width: int, *, log_odds: bool) -> str:
     margin = (max(ends) - min(ends) or 1.0) * 0.12
     scale = Scale(min(ends) - margin, max(ends) + margin, labels + 20, width - 40)
     bottom = 24 + STEP_HEIGHT * (len(steps) + 2)
-    canvas = Canvas(width, bottom + 4)
+    canvas = Canvas(width, bottom + 22)
+    if threshold is not None and scale.low <= threshold <= scale.high:
+        x, text = scale(threshold), f"threshold {score_text(threshold, log_odds)}"
+        canvas.line((x, 18), (x, bottom + 4), "ink3", stroke_dasharray="3 3")
+        canvas.text(x, bottom + 12, text, anchor="middle" if x + text_width(text) / 2 < width else "end")
     for tick, label in score_ticks(scale, log_odds):
         canvas.line((scale(tick), 18), (scale(tick), bottom), "grid")
         canvas.text(scale(tick), 8, label, anchor="middle")

@@ -43,6 +43,8 @@ TABLE_CELLS = {
     "record": "records",
     "heat": "heat-table",
     "parity": "score-groups",
+    "percentile": "baseline-scores",
+    "detectable": "detectable-changes",
 }
 """Names of the cells that print the table of a chart."""
 ACCESSIBLE = "ua-1"
@@ -64,6 +66,8 @@ def script_context(agg_method: str) -> dict[str, Any]:
         "records": tables.RECORDS,
         "heat": tables.HEAT,
         "score_groups": tables.SCORE_GROUPS,
+        "baseline_scores": tables.BASELINE_SCORES,
+        "detectable": tables.DETECTABLE,
         "medians": tables.MEDIANS,
         "effects": tables.EFFECTS,
         "inputs": tables.INPUTS,

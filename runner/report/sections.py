@@ -454,8 +454,12 @@ def segments_table(result: DriftResult | None) -> ReportTable | None:
     """Return the table of the segments, the most urgent first; None without segments."""
     if result is None or not result.segments:
         return None
-    rows = [_segment_row(segment) for segment in sorted(result.segments, key=_segment_urgency)]
-    return make_table("Segments of the records, each tested separately.", tables.SEGMENTS, rows)
+    return make_table("Segments of the records, each tested separately.", tables.SEGMENTS, segment_rows(result))
+
+
+def segment_rows(result: DriftResult) -> list[SegmentRow]:
+    """Return the results of the segments, the most urgent first."""
+    return [_segment_row(segment) for segment in sorted(result.segments, key=_segment_urgency)]
 
 
 def _segment_row(segment: SegmentResult) -> SegmentRow:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from runner.domain.drift import Change, Histogram, Level
 from runner.domain.executions import MONTHS, WEEKDAYS, HistoryPoint, Status, utc
-from runner.report.sections import Feature
+from runner.report.sections import Feature, SegmentRow
 from runner.report.svg import (
     MINUS,
     WIDE,
@@ -438,8 +438,8 @@ def _paired_bars(canvas: Canvas, histogram: Histogram, y: Scale, start: float, w
         canvas.text(start, y.start + 11, f"{len(histogram.names)} values")
 
 
-def score_histogram(histogram: Histogram, width: int) -> str:
-    """Return the distribution of the scores on both sides."""
+def score_histogram(histogram: Histogram, width: int, *, threshold: float | None = None) -> str:
+    """Return the distribution of the scores on both sides, with the lowest score of the positive class, if any."""
     canvas, bottom = Canvas(width, 196), 170
     canvas.legend(0, 8, ("box", "ref", "reference"), ("outline", "live", "live"))
     most = max([*histogram.reference, *histogram.live, 1e-9])
@@ -453,8 +453,31 @@ def score_histogram(histogram: Histogram, width: int) -> str:
         return canvas.svg()
     scale = Scale(histogram.edges[0], histogram.edges[-1], 41, width - 8, _linear)
     _steps(canvas, histogram, scale, y)
+    if threshold is not None and scale.low <= threshold <= scale.high:
+        canvas.line((scale(threshold), 30), (scale(threshold), bottom), "ink3", stroke_dasharray="3 3")
+        before = scale(threshold) > width / 2
+        canvas.text(scale(threshold) + (-6 if before else 6), 22, "threshold", anchor="end" if before else "start")
     for tick in scale.ticks(6 if width >= WIDE * 0.7 else 4):
         canvas.text(scale(tick), bottom + 14, number(tick), anchor="middle")
+    return canvas.svg()
+
+
+def segments(rows: Sequence[SegmentRow], width: int) -> str:
+    """Return the attribution shift of each segment, as the mark of its level, on its range of chance."""
+    bottom = 26 + ROW * len(rows)
+    values = [value for each in rows for value in (each.attribution_shift, each.noise) if value is not None]
+    canvas, scale = Canvas(width, bottom + 4), Scale(0.0, max([0.05, *values]), LABELS + 10, width - 56)
+    for tick in (ticks := scale.ticks(5 if width >= WIDE * 0.7 else 3)):
+        unit = "\N{NO-BREAK SPACE}%" if tick == ticks[-1] else ""
+        canvas.line((scale(tick), 20), (scale(tick), bottom), "grid" if tick else "line2")
+        canvas.text(scale(tick), 8, f"{number(round(100 * tick, 6))}{unit}", anchor="middle")
+    levels = {level.words: level for level in Level}
+    for i, each in enumerate(rows):
+        y = 26 + ROW * (i + 0.5)
+        canvas.rect(scale(0.0), y - 5, scale(each.noise or 0.0) - scale(0.0), 10, "band")
+        level_mark(canvas, scale(each.attribution_shift or 0.0), y, levels[each.level])
+        canvas.text(LABELS, y, shorten(each.name, LABELS), "ink2", "end")
+        canvas.text(width - 2, y, f"{each.rows_live:,}", "ink2", "end")
     return canvas.svg()
 
 

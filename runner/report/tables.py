@@ -161,6 +161,15 @@ SEGMENTS = (
     Column("p", "p", "{:.2g}"),
     Column("Largest change", "top_change", TEXT),
 )
+BASELINE_SCORES = (
+    Column("Label", "label", TEXT),
+    Column("Score of the SHAP baseline", "score", "{:.5g}"),
+    Column("Records with a lower score", "quantile", "{:.1%}"),
+)
+DETECTABLE = (
+    Column("Records in the window", "records", "{:,}"),
+    Column("Smallest detectable change", "change", "{:.1%}"),
+)
 SEARCHED = (
     Column("Input", "name", TEXT),
     Column("Setting", "setting", TEXT),

@@ -11,7 +11,7 @@ from typing import Literal
 import polars as pl
 
 from runner.domain.attributions import Attributions, Calls
-from runner.domain.drift import Change, DriftResult, Effect, Level, Parity, RankingResult, Verdict
+from runner.domain.drift import Change, DetectableChange, DriftResult, Effect, Level, Parity, RankingResult, Verdict
 from runner.domain.executions import ExecutionState, HistoryPoint, Status, Window, changed_names
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
@@ -282,6 +282,7 @@ class Manifest:
         explanation: origin of the attributions; None if the execution failed, and without data.
         comparison: comparison with the reference; None for a baselining, for a failed execution and without data.
         timings: seconds per step.
+        detectable: smallest detectable changes in hourly windows of several sizes; None except for a baselining.
         searched: inputs of an execution that failed or had no data; None for others, and in earlier manifests.
     """
 
@@ -301,6 +302,7 @@ class Manifest:
     explanation: Explanation | None = None
     comparison: Comparison | None = None
     timings: Mapping[str, float] | None = None
+    detectable: tuple[DetectableChange, ...] | None = None
     searched: tuple[SearchedPlace, ...] | None = None
 
     @property

@@ -32,7 +32,7 @@ KEYS = (
     *(*HEAD_KEYS, *TIME_KEYS),
     *("words", "changes", "level", "level_alone", "effects", "counts", "verdict", "material"),
     *("estimator", "evaluations", "efficiency_residual", "standard_errors", "background", "hashes"),
-    *("preflight", "calls", "serving_parity", "quality", "model_changed", "notes", "searched", "timings"),
+    *("preflight", "calls", "serving_parity", "quality", "model_changed", "notes", "detectable", "searched", "timings"),
 )
 """Keys of a manifest, in the order of the file."""
 FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "died", "notes", "counts", "searched", "timings")
@@ -100,8 +100,9 @@ def as_document(manifest: Manifest) -> dict[str, object]:
     values["notes"] = list(manifest.notes)
     if manifest.counts is not None:
         values["counts"] = asdict(manifest.counts)
-    if manifest.searched is not None:
-        values["searched"] = [asdict(each) for each in manifest.searched]
+    for key in ("detectable", "searched"):
+        if key in values:
+            values[key] = [asdict(each) for each in getattr(manifest, key)]
     if manifest.time is not None:
         values |= _time_values(manifest.time)
     if manifest.explanation is not None:

@@ -18,7 +18,7 @@ from runner.drift.pairing import segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg_range_notes
 from runner.drift.seasons import hour_rows, season_notes
-from runner.drift.summary import minimum_detectable
+from runner.drift.summary import detectable_changes, minimum_detectable
 from runner.drift.units import check_unit
 from runner.explain.estimator import ModelExplainer
 from runner.explain.masking import hash_rows
@@ -142,6 +142,7 @@ class Baseline:
         explanation = Explanation.of(
             model_explainer.estimator, attributions, background, checked, calls, analysis, hashes, is_reference=True
         )
+        tests = features.width * len(attributions.labels)
         repeated_NL = model_explainer.estimator.model_scores(attributions)[preflight_rows(features.height)]
         notes = [
             *records.notes,
@@ -149,7 +150,7 @@ class Baseline:
             *manifest.baseline_notes(explanation.background),
             *ndcg_range_notes(reference, self.policy.threshold),
             *season_notes(sample, self.policy),
-            minimum_detectable(self.policy, hour_rows(sample), features.width * len(attributions.labels)),
+            minimum_detectable(self.policy, hour_rows(sample), tests),
             *self._segment_notes(sample),
             *manifest.call_notes(calls),
         ]
@@ -164,6 +165,7 @@ class Baseline:
             notes=tuple(notes),
             counts=records.counts,
             explanation=explanation,
+            detectable=detectable_changes(self.policy, hour_rows(sample), tests),
         )
         with self._local_files(attributions, background) as local:
             files: dict[str, bytes | IO[bytes]] = {ANALYSIS: analysis, REFERENCE_SAMPLE: sample_bytes, **local}

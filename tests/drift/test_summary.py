@@ -13,7 +13,7 @@ from runner.domain.attributions import Attributions, Explained
 from runner.domain.drift import Canary, Headline, Level, Parity
 from runner.drift.detect import detect_drift
 from runner.drift.ranking import rank_labels
-from runner.drift.summary import headline, minimum_detectable, sentence
+from runner.drift.summary import detectable_changes, headline, minimum_detectable, sentence
 from tests.drift.samples import HOUR, POLICY, SCALES, compared, local_attributions, mean_abs
 from tests.golden import Golden
 
@@ -68,6 +68,15 @@ def test_minimum_detectable_change_of_a_reference(golden: Golden) -> None:
     """It depends on both numbers of records, the number of tests and the accepted false alarms."""
     golden(minimum_detectable(POLICY, 666, 14))
     golden(minimum_detectable(POLICY, 5, 14))
+
+
+def test_more_records_detect_smaller_changes() -> None:
+    """Below drift.min_rows, nothing is detectable; the curve agrees with the note."""
+    changes = {each.records: each.change for each in detectable_changes(replace(POLICY, min_rows=50), 666, 14)}
+    assert [changes[rows] for rows in (10, 30)] == [1.0, 1.0]
+    assert list(changes.values()) == sorted(changes.values(), reverse=True)
+    assert f"{changes[1000]:.0%} of 1,000" in minimum_detectable(POLICY, 666, 14)
+    assert {each.change for each in detectable_changes(POLICY, 5, 14)} == {1.0}
 
 
 def test_zero_attributions_have_a_sentence(golden: Golden) -> None:

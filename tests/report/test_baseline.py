@@ -62,6 +62,8 @@ def test_page_pdf_and_notebook_show_the_baseline(tmp_path: Path, rows: int) -> N
     for line in printed.splitlines():
         assert line.replace('"', '\\"') in stored
     assert len(printed.splitlines()) == 6
+    assert "Records with a lower score" in page
+    assert "71.3%" in run_notebook(folder)["baseline-scores"]
 
 
 def test_limited_rows_name_the_document_with_all(tmp_path: Path) -> None:

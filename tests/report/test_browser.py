@@ -82,8 +82,8 @@ def test_a_browser_shows_hostile_names_as_text(pages: list[Path], browser: Brows
     assert {name.strip() for name in HOSTILE} <= {name.strip() for name in names}
     assert view.locator("script").count() == 1
     assert view.locator("img, b, u, i").count() == 0
-    assert view.locator("figure").count() == 10
-    assert view.locator("figure .picture svg").count() == 2 * 10
+    assert view.locator("figure").count() == 11
+    assert view.locator("figure .picture svg").count() == 2 * 11
     assert "🦊 emoji" in "".join(view.locator("figure .picture svg").all_text_contents())
     text, background = view.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"

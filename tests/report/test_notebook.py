@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from runner.domain.attributions import GlobalAttributions
+from runner.domain.drift import DetectableChange
 from runner.errors import NO_DATA
 from runner.results.manifest_file import dump_manifest
 from tests.golden import Golden
@@ -64,7 +65,7 @@ def test_cells_print_their_stored_outputs(tmp_path: Path, names: list[str]) -> N
     markdown = [cell["id"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
     later = ["shares", "beeswarm", "dependence", "quadrant", "record", "timeline", "heat"]
     later = [name for name in later if name != "dependence" or len(names) > 1]
-    shown = ["parity", "top-changes", "histograms", "inputs", "scores", *later, "segments", "labels"]
+    shown = ["parity", "top-changes", "histograms", "inputs", "scores", *later, "segments", "segment-chart", "labels"]
     about = [f"about-{name}" for name in shown]
     assert markdown == ["verdict-in-words", "health", *about, "appendix"]
     assert [cell["id"] for cell in notebook["cells"] if cell["source"][-1].startswith("Picture(")] == [
@@ -72,6 +73,7 @@ def test_cells_print_their_stored_outputs(tmp_path: Path, names: list[str]) -> N
         "histograms",
         "scores",
         *later,
+        "segment-chart",
     ]
 
 
@@ -85,8 +87,13 @@ def test_cells_read_the_documents(tmp_path: Path) -> None:
 
 def test_the_notebook_of_a_reference_has_no_comparison(tmp_path: Path, golden: Golden) -> None:
     """Features have a rank, an attribution and a share."""
-    folder = write(tmp_path, files(BASELINE, attributions(NAMES)))
+    changes = DetectableChange(10, 1.0), DetectableChange(1000, 0.25)
+    folder = write(tmp_path, files(replace(BASELINE, detectable=changes), attributions(NAMES)))
     printed = run_notebook(folder)
+    assert [line.split() for line in printed["detectable-changes"].splitlines()[1:]] == [
+        ["10", "100.0%"],
+        ["1,000", "25.0%"],
+    ]
     assert {len(re.split("  +", line.strip())) for line in printed["labels"].splitlines()} == {1, 4}
     assert set(printed) >= {"attributions-0", "attributions-1"}
     golden("\n".join(printed["labels"].splitlines()[:3]))

@@ -166,3 +166,24 @@ def test_shown_features_have_values() -> None:
     features = [feature("a", VALUES), feature("b", VALUES), SampledFeature("g", (0.5,), (0.5,), (), ())]
     assert [each.name for each in shown_features(features, {"b": 0, "g": 1, "a": 2}, 3)] == ["b", "a"]
     assert shown_features(features, {}, 3) == []
+
+
+def test_the_end_of_the_reference_is_named_above_all_dots() -> None:
+    """Wherever the live records are; near the edge, the name stays inside."""
+    for live in (tuple(1000.0 + i for i in range(100)), tuple(101.0 + 5 * i for i in range(100))):
+        svg = dependence([feature("a", VALUES, live, moved=3)], NARROW)
+        name = re.search(r'<text x="([^"]*)" y="([^"]*)"[^>]*>reference ends at', svg)
+        heights = [float(y) / 2 for y in re.findall(r'd="m-?\d+ ?(-?\d+)h0', svg)]
+        assert name
+        assert float(name[2]) < min(heights)
+        assert 0 < float(name[1]) < NARROW - 80
+
+
+@pytest.mark.parametrize(("log_odds", "threshold", "text"), [(False, 0.25, "0.25"), (True, 0.0, "0.500")])
+def test_threshold_of_the_positive_class_is_marked(log_odds: bool, threshold: float, text: str) -> None:
+    """In the unit of the scores, if it is on the axis."""
+    record = ChangedRecord(0, 0.5, -0.5, (Contribution("a", 1.0, 1.0),), 0, 0.0)
+    assert f"threshold {text}" in texts(waterfall(record, NARROW, log_odds=log_odds, threshold=threshold))
+    assert len(texts(waterfall(record, NARROW, log_odds=log_odds, threshold=9.0))) == len(
+        texts(waterfall(record, NARROW, log_odds=log_odds))
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from runner.domain.drift import Change, ChangeKind, Histogram, Level
 from runner.domain.executions import HistoryPoint
-from runner.report.sections import Feature
+from runner.report.sections import Feature, SegmentRow
 from runner.report.share_charts import (
     Evidence,
     changed_names,
@@ -18,6 +18,7 @@ from runner.report.share_charts import (
     evidence_chart,
     heat_map,
     score_histogram,
+    segments,
     share_changes,
     shares_without_drift,
     timeline,
@@ -178,3 +179,22 @@ def test_any_histogram_is_drawn(width: int) -> None:
     assert set(re.findall(r"<(\w+)", svg)) == {"svg", "path", "rect", "text"}
     assert score_histogram(one, width)
     assert score_histogram(many, width)
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_segments_have_the_mark_of_their_level(width: int) -> None:
+    """On one scale with the ranges of chance."""
+    rows = [SegmentRow("<b>", "violation", 1200, 1150, 0.5, 0.125), SegmentRow("b", "none", 90, 80, 0.0, 0.25)]
+    svg = segments(rows, width)
+    first, second = (size for _, _, size, height in rectangles(svg) if height == 10)
+    assert second == pytest.approx(2 * first, abs=0.2)
+    assert svg.count("l6 6-6 6-6-6z") == 1
+    assert {"&lt;b&gt;", "1,150", "80"} <= set(texts(svg))
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize(("threshold", "count"), [(None, 0), (0.0, 1), (0.9, 1), (1.5, 0)])
+def test_threshold_of_scores_is_marked(threshold: float | None, count: int, width: int) -> None:
+    """If it is on the axis."""
+    histogram = Histogram((0.0, 0.5, 1.0), (), (0.5, 0.5), (0.0, 1.0))
+    assert texts(score_histogram(histogram, width, threshold=threshold)).count("threshold") == count
