@@ -19,9 +19,10 @@ import argparse
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from multiprocessing import get_context
@@ -39,7 +40,7 @@ from benchmarks.rates import alarm_limit, episodes, events_interval
 from runner.domain.attributions import Explained
 from runner.domain.drift import Change, DriftResult, Level, RankingResult
 from runner.drift.detect import detect_drift
-from runner.drift.onset import LiveRecords, dated_changes
+from runner.drift.onset import MOST_EARLIER, LiveRecords, dated_changes, dated_earlier
 from runner.drift.policy import YEAR
 from runner.drift.ranking import ndcg
 from runner.drift.seasons import cycle, same_hours, stratified
@@ -200,8 +201,7 @@ class Judged:
             self.loose.append(None)
             return
         self.loose.append(p <= LOOSE_LEVEL)
-        found = {(str(change.kind), change.name): change.onset for change in changes}
-        self.since = {key: self.since.get(key, onset) for key, onset in found.items()}
+        self.since = {(str(change.kind), change.name): change.since for change in changes}
         if is_inside and result.level_alone in ALERTS and self.dated is None:
             self.dated = next(iter(self.since.values()), None)
 
@@ -215,6 +215,7 @@ def judge(seed: int, number: int) -> dict[str, Any]:
 def judge_part(seed: int, part: Part) -> Judged:
     """Return the levels of the windows of a part."""
     (stored, gains_D), judged = reference(seed), Judged([], [], {})
+    past: deque[tuple[datetime, DriftResult]] = deque(maxlen=MOST_EARLIER)
     for hour, now in windows(seed, part):
         start = START + hour * HOUR
         is_judged = len(now.features) >= POLICY.min_rows
@@ -225,7 +226,10 @@ def judge_part(seed: int, part: Part) -> Judged:
             result = detect_drift(POLICY, stored, now, "mean_abs", HOUR, start=start)
             p = smallest_p(result)
         changes = dates(stored, now, result, start) if result.level_alone in SEEN else ()
-        judged.add(result, p, changes, part.is_inside(hour))
+        lasting = (replace(each, since=judged.since.get((str(each.kind), each.name), each.since)) for each in changes)
+        judged.add(result, p, dated_earlier([*lasting], result, start, reversed(past)), part.is_inside(hour))
+        if result.level_alone is not Level.INSUFFICIENT_DATA:
+            past.append((start, result))
     return judged
 
 

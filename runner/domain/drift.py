@@ -72,7 +72,8 @@ class Change:
 
     Attributes:
         name: feature or label that changed; empty for the model, and for a joint change of several features.
-        onset: time in this window from which the change occurs; the start of the window if it is in all of it.
+        onset: time in this window from which the change occurs. If it is in all of the window: start of the window, or
+            of an earlier one that had it without being significant.
         since: onset in the first of the windows in which this change was found without interruption.
     """
 

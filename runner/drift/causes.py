@@ -10,24 +10,27 @@ Array letters: N reference records, M live records.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 import polars as pl
 
 from runner.domain.drift import DriftResult, FeatureDrift, InputResult, LabelResult
-from runner.drift.changed_categories import CLEAR, NOTABLE, ChangedCategories
+from runner.drift.changed_categories import CLEAR, NOTABLE, SIGNIFICANCE, ChangedCategories
 from runner.drift.changed_numbers import ChangedNumbers, Likely, ks_distance
 from runner.drift.counts import hypergeometric
 from runner.drift.histograms import format_value
 from runner.drift.inputs import are_numeric
+from runner.drift.joint import order_of
 from runner.drift.pairing import Segment
 
 MOST_CAUSES = 10
 """Maximum number of features with a cause, by ascending p-value."""
 SAME = "its values are unchanged"
+REVERSED = "in reverse order: its correlations with the other features have the opposite sign"
 
 
 def with_causes(
@@ -54,8 +57,7 @@ def with_causes(
         if not _is_mirrored(before[opposite], now[opposite]):
             result = replace(result, association=replace(result.association, reversed=""))
         elif opposite in named and not re.search("sign|minus|swapped", named[opposite].text):
-            text = "in reverse order: its correlations with the other features have the opposite sign"
-            named[opposite] = Likely(text, 1.0)
+            named[opposite] = Likely(REVERSED, 1.0)
     inputs = tuple(
         replace(each, cause=named[each.name].text, altered=named[each.name].altered) if each.name in named else each
         for each in result.inputs
@@ -91,7 +93,7 @@ def _swapped(changed: Sequence[InputResult], before: pl.DataFrame, now: pl.DataF
             sides[each.name] = ChangedNumbers.of(*values)
     causes: dict[str, Likely] = {}
     for first, second in combinations(sides, 2):
-        if sides[second].fits(sides[first].before_N) and sides[first].fits(sides[second].before_N):
+        if sides[second].resembles(sides[first].before_N) and sides[first].resembles(sides[second].before_N):
             text = "its values are like those of {} in the reference: columns swapped?"
             causes |= {first: Likely(text.format(second), 1.0), second: Likely(text.format(first), 1.0)}
     return causes
@@ -99,7 +101,7 @@ def _swapped(changed: Sequence[InputResult], before: pl.DataFrame, now: pl.DataF
 
 def _described(found: InputResult, before: pl.DataFrame, now: pl.DataFrame) -> Likely:
     """Describe a significant change of a feature's values."""
-    cause = likely_cause(before[found.name], now[found.name])
+    cause = _cause_of(found.name, before, now)
     return cause or Likely(f"its values changed in at least {found.size:.0%} of the records")
 
 
@@ -136,9 +138,11 @@ class _Attributed:
         is_whole = len(before) == self.result.rows_reference
         if feature.name in self.inputs and is_whole:
             return self.inputs[feature.name].text
+        if self.result.association and feature.name == self.result.association.reversed and is_whole:
+            return REVERSED
         members = [name for name in self.groups.get(feature.name, [feature.name]) if name in now.columns]
         tested = [name for name in members if not is_whole or name not in self.unchanged]
-        changed = {name: cause.text for name in tested if (cause := likely_cause(before[name], now[name]))}
+        changed = {name: cause.text for name in tested if (cause := _cause_of(name, before, now))}
         if feature.name in changed:
             return changed[feature.name]
         if changed:
@@ -153,16 +157,17 @@ class _Attributed:
 
 
 def _insignificant(before: pl.Series, now: pl.Series) -> str | None:
-    """Describe a change of numbers that is clear by itself, but not among the tests of all features."""
+    """Describe a change of values that is clear by itself, but not among the tests of all features."""
     before, now = before.drop_nulls(), now.drop_nulls()
-    if not are_numeric(before, now) or before.is_empty() or now.is_empty():
+    if before.is_empty() or now.is_empty():
         return None
-    sides = ChangedNumbers.of(before, now)
-    return (
-        None
-        if sides.fits(sides.before_N)
-        else f"a possible change of its values is not significant: {sides.quantiles()}"
-    )
+    numbers = ChangedNumbers.of(before, now) if are_numeric(before, now) else None
+    if numbers is None or numbers.codes is not None:
+        shares = ChangedCategories.of(before, now)
+        change = (shares.exchanged() or shares.largest()) if shares.p(shares.now) < SIGNIFICANCE else None
+    else:
+        change = None if numbers.fits(numbers.before_N) else numbers.quantiles()
+    return f"a possible change of its values is not significant: {change}" if change else None
 
 
 def _elsewhere(result: DriftResult) -> str:
@@ -176,8 +181,20 @@ def _elsewhere(result: DriftResult) -> str:
     return "other features changed"
 
 
-def likely_cause(before: pl.Series, now: pl.Series) -> Likely | None:
+def _cause_of(name: str, before: pl.DataFrame, now: pl.DataFrame) -> Likely | None:
     """Return the likely cause in a feature's values; None if no change is clear."""
+    return likely_cause(before[name], now[name], partial(order_of, name, before, now))
+
+
+def likely_cause(before: pl.Series, now: pl.Series, order: Callable[[], int] = lambda: 0) -> Likely | None:
+    """Return the likely cause in a feature's values; None if no change is clear.
+
+    Args:
+        before: values of the reference.
+        now: values of the window.
+        order: returns 1 if the records have the same order by this feature as before, -1 if it is reversed, and 0 if
+            this is unknown.
+    """
     missing = before.null_count() / len(before), now.null_count() / len(now)
     nulls = before.null_count() + now.null_count()
     clear = hypergeometric(now.null_count(), nulls, len(now), len(before) + len(now)) < CLEAR
@@ -190,7 +207,7 @@ def likely_cause(before: pl.Series, now: pl.Series) -> Likely | None:
         return Likely(f"always {format_value(now[0])} ({before.n_unique():,} distinct values in the reference)")
     if are_numeric(before, now):
         with np.errstate(all="ignore"):  # the largest and smallest numbers have infinite factors, which do not fit
-            return ChangedNumbers.of(before, now).cause()
+            return ChangedNumbers.of(before, now).cause(order)
     if before.dtype.is_numeric():
         return Likely(_text_for_numbers(now))
     cause = ChangedCategories.of(before, now).cause()

@@ -1,4 +1,4 @@
-"""Likely causes of changed categories: new, vanished, exchanged and merged ones, and other spellings."""
+"""Likely causes of changed categories: new, vanished, renamed, exchanged and merged ones, and other spellings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 
-from runner.drift.counts import hypergeometric
+from runner.drift.counts import categories, hypergeometric
 from runner.drift.histograms import format_value
 
 SIGNIFICANCE = 0.01
@@ -19,6 +20,8 @@ NOTABLE = 0.03
 """Smallest stated change of the share of missing values, of a value or of a category."""
 MOST_NAMES = 3
 """Maximum number of categories that a cause names."""
+SIMILAR = 0.7
+"""Smallest ratio of the share of a new category to that of the one that it replaces; the largest one is its inverse."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class ChangedCategories:
         return None
 
     def moved(self) -> str | None:
-        """Describe new and vanished categories, exchanged ones, or the one whose share grew most."""
+        """Describe new and vanished categories, exchanged ones, or the one whose share changed most."""
         names = {*self.before, *self.now}
         new = sorted((n for n in names if n not in self.before), key=lambda n: (-self.now[n], n))
         gone = sorted((n for n in names if n not in self.now and self._is_clear(n)), key=lambda n: (-self.before[n], n))
@@ -81,37 +84,62 @@ class ChangedCategories:
         if unseen >= NOTABLE:
             shown = ", ".join(new[:MOST_NAMES])
             return f"{unseen:.0%} of the records have values that are not in the reference, such as {shown}"
-        clear = sorted(filter(self._is_clear, names), key=lambda n: (-abs(self.change(n)), n))
-        if not clear:
+        if exchanged := self.exchanged():
+            return exchanged
+        return self.largest() if any(map(self._is_clear, names)) else None
+
+    def exchanged(self) -> str | None:
+        """Describe two categories of which each has the former share of the other one; the others are unchanged."""
+        first, second = self._extremes()
+        if min(-self.change(first), self.change(second)) < NOTABLE or self.p(self.now) >= CLEAR:
             return None
-        if len(clear) == 2 and self._exchanged(*clear):
-            return f"the shares of {clear[0]} and {clear[1]} are exchanged: values swapped?"
-        grown = max(clear, key=self.change)
-        first = grown if self.change(grown) > 0 else clear[0]
-        share = f"{self.now.get(first, 0):.0%} of the records have the value {first}"
-        return f"{share} ({self.before.get(first, 0):.0%} in the reference)"
+        if self.p({**self.now, first: self.now.get(second, 0.0), second: self.now.get(first, 0.0)}) <= SIGNIFICANCE:
+            return None
+        shares = [f"{side.get(name, 0.0):.0%}" for name in (first, second) for side in (self.before, self.now)]
+        fallen, grown = " to ".join(shares[:2]), " to ".join(shares[2:])
+        return f"{first} fell from {fallen} and {second} rose from {grown}: values swapped?"
+
+    def largest(self) -> str:
+        """Describe the category whose share grew most, or fell most if the growth of none is clear."""
+        fallen, grown = self._extremes()
+        name = grown if self._is_clear(grown) or not self._is_clear(fallen) else fallen
+        share = f"{self.now.get(name, 0):.0%} of the records have the value {name}"
+        return f"{share} ({self.before.get(name, 0):.0%} in the reference)"
+
+    def _extremes(self) -> tuple[str, str]:
+        """Return the categories whose shares fell most and grew most."""
+        names = sorted({*self.before, *self.now})
+        return min(names, key=self.change), max(names, key=self.change)
 
     def _vanished(self, gone: Sequence[str], new: Sequence[str]) -> str:
-        """Describe categories that no longer occur, and the new or grown category that may replace the first one."""
-        first = gone[0]
-        others = "" if len(gone) == 1 else f" and {len(gone) - 1} more"
-        text = f"{first} ({self.before[first]:.0%} of the reference){others} no longer occurs"
+        """Describe categories that no longer occur, and the new or grown category that may replace them."""
+        first, lost = gone[0], self.before[gone[0]]
+        others = " no longer occurs" if len(gone) == 1 else f" and {len(gone) - 1} more no longer occur"
+        text = f"{first} ({lost:.0%} of the reference){others}"
         if new and self.now[new[0]] >= NOTABLE:
-            verb = "renamed" if self.now[new[0]] > 0.7 * self.before[first] else "renamed in part"
-            return f"{text}; {new[0]} ({self.now[new[0]]:.0%}) is new: {verb}?"
+            return f"{text}; {new[0]} ({self.now[new[0]]:.0%}) is new{self._renaming(gone, self.now[new[0]])}"
         grown = max(self.now, key=lambda name: (self.change(name), name))
-        share, lost = self.before.get(grown, 0.0), self.before[first]
+        share = self.before.get(grown, 0.0)
         merged, scaled = share + lost, share / (1 - lost) if lost < 1 else 0.0
         if self._p(scaled, self.now[grown]) < SIGNIFICANCE < self._p(merged, self.now[grown]):
             return f"{text}; {grown} rose from {share:.0%} to {self.now[grown]:.0%}: merged?"
         return text
 
-    def _exchanged(self, first: str, second: str) -> bool:
-        """Return whether each category has the former share of the other one."""
-        return all(
-            self._p(self.before.get(former, 0.0), self.now.get(present, 0.0)) > SIGNIFICANCE
-            for former, present in ((first, second), (second, first))
-        )
+    def _renaming(self, gone: Sequence[str], share: float) -> str:
+        """Return how a new category with this share may replace those that no longer occur; empty if it is unlikely."""
+        lost, total = self.before[gone[0]], sum(self.before[name] for name in gone)
+        if share <= SIMILAR * lost:
+            return ": renamed in part?"
+        if share < lost / SIMILAR or self._p(lost, share) > CLEAR:
+            return ": renamed?"
+        return ": merged?" if self._p(total, share) > SIGNIFICANCE else ""
+
+    def p(self, now: Mapping[str, float]) -> float:
+        """Return the p-value of the difference between these shares of the live records and the reference."""
+        names = sorted({*self.before, *now})
+        sides = zip((self.before, now), self.rows, strict=True)
+        counts = [np.array([round(side.get(name, 0.0) * rows) for name in names]) for side, rows in sides]
+        return categories(counts[0], counts[1])
 
     def _p(self, before: float, now: float) -> float:
         """Return the p-value of the difference of two shares of the records."""

@@ -9,7 +9,7 @@ Array letters: N reference records, M live records.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -101,6 +101,25 @@ FUNCTIONS: Mapping[str, Callable[[Values], Values]] = {
 Values = NDArray[np.float64]
 
 
+class Transformation(NamedTuple):
+    """A transformation of all reference values.
+
+    Attributes:
+        gap: distance between the transformed reference values and the live ones.
+        mirrored: whether it reverses the order of the values.
+    """
+
+    gap: float
+    text: str
+    mirrored: bool = False
+
+    @property
+    def with_evidence(self) -> Transformation:
+        """The transformation, with the evidence for the order of the values if it is reversed."""
+        evident = self.mirrored and not self.text.endswith("?")
+        return self._replace(text=f"{self.text}, as its correlations with the other features show") if evident else self
+
+
 class Likely(NamedTuple):
     """A likely cause.
 
@@ -132,8 +151,13 @@ class ChangedNumbers:
         before_N, now_M = _thinned(before), _thinned(now)
         return cls(before_N, now_M, critical(len(before_N), len(now_M), SIGNIFICANCE))
 
-    def cause(self) -> Likely | None:
-        """Return the likely cause; None if it is not clear."""
+    def cause(self, order: Callable[[], int] = lambda: 0) -> Likely | None:
+        """Return the likely cause; None if it is not clear.
+
+        Args:
+            order: returns 1 if the records have the same order by these values as before, -1 if it is reversed, and 0
+                if this is unknown.
+        """
         initial = ks_distance(self.before_N, self.now_M)
         if (certain := self._rescaled() or self._remainders() or self._encoded()) is not None:
             return certain
@@ -141,7 +165,7 @@ class ChangedNumbers:
             if cause := describe():
                 return Likely(cause)
         repeated = self._repeated()
-        cause = (initial > self.allowed and not repeated and self._transformed(initial)) or repeated
+        cause = (initial > self.allowed and not repeated and self._transformed(initial, order)) or repeated
         cause = cause or self._decimals() or self._out_of_range()
         if cause or initial <= self.allowed:
             return Likely(cause) if cause else None
@@ -157,6 +181,10 @@ class ChangedNumbers:
         """Return whether transformed reference values resemble the live ones."""
         return ks_distance(before_N, self.now_M) <= self.allowed
 
+    def resembles(self, before_N: Values) -> bool:
+        """Return whether reference values that are transformed without a free parameter resemble the live ones."""
+        return ks_distance(before_N, self.now_M) <= critical(len(self.before_N), len(self.now_M), CLEAR)
+
     @property
     def codes(self) -> Values | None:
         """Distinct values of both sides if they may be codes."""
@@ -169,7 +197,11 @@ class ChangedNumbers:
         if not all(steps):
             return None
         ratio = steps[1] / steps[0]
-        factors = {multiple * ratio: self.before_N * multiple * ratio for multiple in MULTIPLES}
+        factors = {
+            multiple * ratio: self.before_N * multiple * ratio
+            for multiple in MULTIPLES
+            if self._may_skip(multiple, steps)
+        }
         gaps = {factor: ks_distance(scaled_N, self.now_M) for factor, scaled_N in factors.items()}
         factor = min(gaps, key=lambda factor: (round(gaps[factor], 9), abs(factor - ratio)))
         if gaps[factor] > self.allowed or abs(ratio - 1) < 1 - 1 / EXACT or abs(factor - 1) < 1 - 1 / EXACT:
@@ -180,12 +212,26 @@ class ChangedNumbers:
             text += f": {unit.description}?"
         return Likely(text, self.moved_by(factors[factor]))
 
+    def _may_skip(self, multiple: float, steps: Sequence[float]) -> bool:
+        """Return whether one side may have only multiples of its step by chance.
+
+        Args:
+            multiple: factor of the values, divided by the ratio of the steps.
+            steps: step of each side.
+        """
+        side, other = (1, 0) if multiple > 1 else (0, 1)
+        step = steps[side] * max(multiple, 1 / multiple)
+        whole = np.isclose(
+            self.sides[side] / step, (self.sides[side] / step).round(), rtol=0, atol=MOST_ROUNDING
+        ).mean()
+        return bool(whole ** len(self.sides[other]) >= CLEAR)
+
     def _remainders(self) -> Likely | None:
         """Return the divisor whose remainders the values are, such as 10 for the last digit."""
         for divisor in MODULI:
             if self.now_M[0] >= 0 and self.now_M[-1] < divisor < np.quantile(self.before_N, HALF):
                 remainders_N = self.before_N % divisor
-                if self.fits(np.sort(remainders_N)):
+                if self.resembles(np.sort(remainders_N)):
                     text = f"the remainders of the reference values divided by {divisor:g}"
                     return Likely(text, self.moved_by(remainders_N))
         return None
@@ -204,18 +250,32 @@ class ChangedNumbers:
         return None
 
     def _codes(self) -> str | None:
-        codes = self.codes
-        if codes is None or (len(codes) > 2 and self.fits(self.before_N)):
+        """Describe a change of codes; if their order hardly shows it, only codes that are exchanged or merged."""
+        if self.codes is None:
             return None
-        new = np.setdiff1d(self.now_M, self.before_N)
-        share = float(np.isin(self.now_M, new).mean())
-        outside = len(new) == 1 and not self.before_N[0] < new[0] < self.before_N[-1]
-        kept_M = self.now_M[~np.isin(self.now_M, new)]
-        if outside and share >= NOTABLE and ks_distance(self.before_N, kept_M) <= self.allowed:
-            value = format_value(float(new[0]))
-            return f"{value} in {share:.0%} of the records (0% in the reference): missing values replaced?"
-        sides = (pl.Series([format_value(value) for value in side]) for side in (self.before_N, self.now_M))
-        return ChangedCategories.of(*sides).moved()
+        if cause := self._impossible() or self._clipped():
+            return cause
+        shares = ChangedCategories.of(pl.Series(self.before_N), pl.Series(self.now_M))
+        return shares.exchanged() if len(self.codes) > 2 and self.fits(self.before_N) else shares.moved()
+
+    def _impossible(self) -> str | None:
+        """Describe a new value outside the range of the reference, if the other values are unchanged."""
+        values, counts = np.unique(self.now_M[~np.isin(self.now_M, self.before_N)], return_counts=True)
+        if not len(values):
+            return None
+        value, count = float(values[counts.argmax()]), int(counts.max())
+        low, high = self.before_N[0], self.before_N[-1]
+        share, kept_M = count / len(self.now_M), self.now_M[self.now_M != value]
+        if low <= value <= high or share < NOTABLE or len(kept_M) < MOST_NAMES:
+            return None
+        p = hypergeometric(count, count, len(self.now_M), len(self.before_N) + len(self.now_M))
+        if p > CLEAR or ks_distance(self.before_N, kept_M) > critical(len(self.before_N), len(kept_M), SIGNIFICANCE):
+            return None
+        bounds = f"{format_value(float(low))} to {format_value(float(high))}"
+        return (
+            f"{format_value(value)} in {share:.0%} of the records (0% in the reference, with values from {bounds}): "
+            "missing values replaced?"
+        )
 
     def _cyclic(self) -> Likely | None:
         """Return a shift of values that start again at 0, such as hours, and hours of 12."""
@@ -265,8 +325,14 @@ class ChangedNumbers:
             p = hypergeometric(piled[1], sum(piled), len(self.now_M), len(self.before_N) + len(self.now_M))
             more = piled[1] / len(self.now_M) - piled[0] / len(self.before_N)
             expected = beyond_N.mean()
-            if p < CLEAR and expected >= 0.01 and 0.5 < more / expected < 2 and self.fits(cut):
-                return f"never {word} {format_value(float(at))} ({expected:.0%} of the reference values are): clipped?"
+            if p >= CLEAR or expected < 0.01 or not 0.5 < more / expected < 2 or not self.fits(cut):
+                continue
+            limit, values = format_value(float(at)), np.unique(self.before_N[beyond_N])
+            if self.codes is None or len(values) > 1:
+                return f"never {word} {limit} ({expected:.0%} of the reference values are): clipped?"
+            share = [count / len(side) for count, side in zip(piled, self.sides, strict=True)]
+            gone = f"{format_value(float(values[0]))} ({expected:.0%} of the reference) no longer occurs"
+            return f"{gone}; {limit} rose from {share[0]:.0%} to {share[1]:.0%}: merged, or clipped?"
         return None
 
     def _replaced(self) -> str | None:
@@ -314,40 +380,47 @@ class ChangedNumbers:
             f"more decimals than in the reference ({usual}) in {share[1]:.0%} of the records: noise, or another unit?"
         )
 
-    def _transformed(self, initial: float) -> str | None:
+    def _transformed(self, initial: float, order: Callable[[], int]) -> str | None:
         """Describe the simplest transformation of all values that fits, and the next one that fits, too."""
-        close = [found for found in self._transformations() if found[0] <= self.allowed and found[0] < initial / 2]
+        close = [found for found in self._transformations() if found.gap <= self.allowed and found.gap < initial / 2]
+        if any(found.mirrored for found in close) and (kept := order()):
+            close = [found.with_evidence for found in close if found.mirrored == (kept < 0)]
         if not close:
             return self._mixed(initial) or self._spread()
-        first, *others = [cause for _, cause in close]
+        first, *others = [found.text for found in close]
         return f"{first}, or {others[0]}" if others else first
 
-    def _transformations(self) -> Iterator[tuple[float, str]]:
-        """Yield the distance that remains after each transformation, and its description; the simplest first."""
+    def _transformations(self) -> Iterator[Transformation]:
+        """Yield the transformations of all values, the simplest first."""
         standard_N = (self.before_N - self.before_N.mean()) / (self.before_N.std() or 1.0)
         if abs(self.now_M.mean()) < 0.3 and abs(self.now_M.std() - 1) < 0.3 and self.before_N.std() > 1.5:
-            yield ks_distance(standard_N, self.now_M), "standardized to mean 0 and standard deviation 1"
-        opposite = ks_distance(-self.before_N[::-1], self.now_M)
-        yield opposite, "opposite sign"
-        if (self.before_N < 0).mean() >= NOTABLE and self.now_M[0] >= 0:
-            yield ks_distance(np.sort(abs(self.before_N)), self.now_M), "without their sign"
-        if opposite > self.allowed and (flipped := self._flipped()):
-            yield 0.0, flipped
-        year = float(np.median(self.before_N) + np.median(self.now_M))
-        if YEARS[0] <= year <= YEARS[1] and YEARS[0] - 150 <= self.now_M[0] and self.now_M[-1] <= YEARS[1]:
-            yield (
-                ks_distance(year - self.before_N[::-1], self.now_M),
-                f"about {year:.0f} minus the reference values: years?",
-            )
+            gap = ks_distance(standard_N, self.now_M)
+            yield Transformation(gap, "standardized to mean 0 and standard deviation 1")
+        yield from self._mirrored()
         yield from self._scaled()
         yield from self._moved()
-        if self.before_N[-1] < 1 < 2 * self.now_M[-1] and self.now_M[-1] <= 1:
-            yield ks_distance(1 - self.before_N[::-1], self.now_M), "1 minus the reference values"
         if (self.before_N >= 0).all():
             for name, function in FUNCTIONS.items():
-                yield ks_distance(np.sort(function(self.before_N)), self.now_M), f"the {name} of the reference values"
+                gap = ks_distance(np.sort(function(self.before_N)), self.now_M)
+                yield Transformation(gap, f"the {name} of the reference values")
 
-    def _scaled(self) -> Iterator[tuple[float, str]]:
+    def _mirrored(self) -> Iterator[Transformation]:
+        """Yield another sign of all values or of a part of them, and constants minus the values."""
+        opposite = ks_distance(-self.before_N[::-1], self.now_M)
+        yield Transformation(opposite, "opposite sign", mirrored=True)
+        if (self.before_N < 0).mean() >= NOTABLE and self.now_M[0] >= 0:
+            yield Transformation(ks_distance(np.sort(abs(self.before_N)), self.now_M), "without their sign")
+        if opposite > self.allowed and (flipped := self._flipped()):
+            yield Transformation(0.0, flipped)
+        year = float(np.median(self.before_N) + np.median(self.now_M))
+        if YEARS[0] <= year <= YEARS[1] and YEARS[0] - 150 <= self.now_M[0] and self.now_M[-1] <= YEARS[1]:
+            gap = ks_distance(year - self.before_N[::-1], self.now_M)
+            yield Transformation(gap, f"about {year:.0f} minus the reference values: years?", mirrored=True)
+        if self.before_N[0] >= 0 and self.before_N[-1] < 1 < 2 * self.now_M[-1] and self.now_M[-1] <= 1:
+            gap = ks_distance(1 - self.before_N[::-1], self.now_M)
+            yield Transformation(gap, "1 minus the reference values: in reverse order", mirrored=True)
+
+    def _scaled(self) -> Iterator[Transformation]:
         """Yield the factor that fits, with its interval, and the unit if only one is plausible."""
         sides = [side[side != 0] for side in self.sides]
         if not all(map(len, sides)):
@@ -366,9 +439,9 @@ class ChangedNumbers:
         text = f"about {_times(best)} the reference values ({_range(low, high)})"
         if unit := _unit(best, low, high):
             text = f"about {_times(unit.factor)} the reference values ({_range(low, high)}): {unit.description}?"
-        yield ks_distance(self.before_N * best, self.now_M), text
+        yield Transformation(ks_distance(self.before_N * best, self.now_M), text)
 
-    def _moved(self) -> Iterator[tuple[float, str]]:
+    def _moved(self) -> Iterator[Transformation]:
         """Yield the difference that fits, with its interval."""
         change = float(np.median(self.now_M) - np.median(self.before_N))
         width = float(np.subtract(*np.quantile(self.before_N, [0.75, 0.25]))) or float(self.before_N.std())
@@ -380,10 +453,8 @@ class ChangedNumbers:
         low, high, best = interval
         word = "higher" if best > 0 else "lower"
         low, high = sorted((abs(low), abs(high)))
-        yield (
-            ks_distance(self.before_N + best, self.now_M),
-            f"about {_figure(abs(best))} {word} than the reference values ({_figure(low)}–{_figure(high)})",
-        )
+        text = f"about {_figure(abs(best))} {word} than the reference values ({_figure(low)}–{_figure(high)})"
+        yield Transformation(ks_distance(self.before_N + best, self.now_M), text)
 
     def _spread(self) -> str | None:
         """Describe another median and another spread around it, with the interval of the factor that fits."""

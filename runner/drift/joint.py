@@ -131,13 +131,28 @@ def _correlations(values_ND: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _reversed(columns: tuple[str, ...], sides_2DD: NDArray[np.float64], names: tuple[str, str]) -> str:
     """Return which of two features has the opposite correlations with all others; empty without one."""
-    owners, agreement = np.array(columns), {}
-    for name in names:
-        before, now = sides_2DD[:, int(np.flatnonzero(owners == name)[0]), owners != name]
-        if abs(before).max() >= RELATED:
-            agreement[name] = float(before @ now / (before @ before))
-    least = min(agreement, key=agreement.__getitem__, default="")
-    return least if least and agreement[least] <= OPPOSITE else ""
+    agreement = {name: _agreement(columns, sides_2DD, name) for name in names}
+    least = min(agreement, key=agreement.__getitem__)
+    return least if agreement[least] <= OPPOSITE else ""
+
+
+def _agreement(columns: tuple[str, ...], sides_2DD: NDArray[np.float64], name: str) -> float:
+    """Return the ratio of a feature's correlations with the others to those of the reference; 0 if they are small."""
+    owners = np.array(columns)
+    before, now = sides_2DD[:, int(np.flatnonzero(owners == name)[0]), owners != name]
+    return float(before @ now / (before @ before)) if abs(before).max(initial=0.0) >= RELATED else 0.0
+
+
+def order_of(name: str, before: pl.DataFrame, now: pl.DataFrame) -> int:
+    """Return whether a feature orders the records as before (1) or in reverse (-1); 0 if this is unknown.
+
+    The evidence is the sign of its correlations with the other features.
+    """
+    names = [name, *(each for each in before.columns if each != name)]
+    columns = Columns.of(before.select(names), now.select(names))
+    sides = (columns.values_KD[side_K] for side_K in (~columns.live_K, columns.live_K))
+    agreement = _agreement(columns.names, np.array([_correlations(side_ND) for side_ND in sides]), name)
+    return int(np.sign(agreement)) if abs(agreement) >= -OPPOSITE else 0
 
 
 @dataclass(frozen=True)

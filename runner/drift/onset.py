@@ -5,24 +5,31 @@ change began inside the window, the scores of later records are higher. The stat
 standardized difference of the mean scores after and before it. The beginning is where the statistic is largest, if this
 maximum is significant; otherwise the change is in the whole window.
 
-Source: Andrews, "Tests for parameter instability and structural change with unknown change point", Econometrica 61
-(1993). With at least 5 % of the records on each side, the maximum exceeds 3.6 with probability 1 %.
+A change that is in all of a window may be older: in the windows before, it may not have been significant. The records
+of such a window are more likely under the distribution of the later window than under that of the reference. If nothing
+changed, the likelihood ratio of all of these windows exceeds 100 with a probability of at most 1 %.
 
-Array letters: N reference records, M live records, sorted by time from `_beginning` on.
+Source: Andrews, "Tests for parameter instability and structural change with unknown change point", Econometrica 61
+(1993). With at least 5 % of the records on each side, the maximum exceeds 3.6 with probability 1 %. Ville (1939),
+"Étude critique de la notion de collectif", for the likelihood ratio.
+
+Array letters: N reference records, M live records, sorted by time from `beginning` on, B bins or categories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.attributions import Explained
-from runner.domain.drift import Change, ChangeKind, DriftResult, Level, Parity, RankingResult
+from runner.domain.drift import Change, ChangeKind, DriftResult, Histogram, Level, Parity, RankingResult
 from runner.drift.inputs import are_numeric
 from runner.drift.pairing import pair
 
@@ -38,6 +45,10 @@ SHARE = 0.05
 """Minimum share of the records before and after a beginning."""
 BINS = 20
 """Number of bins of each side's numbers."""
+MOST_EARLIER = 48
+"""Maximum number of earlier windows that are searched for a change."""
+EVIDENCE = math.log(100)
+"""Logarithm of the likelihood ratio from which an earlier window has a change, or does not have it."""
 TIME = "%FT%TZ"
 """Format of times, in UTC."""
 Scores = NDArray[np.float64]
@@ -83,6 +94,124 @@ def dated_changes(
             onset = onset if at is None else datetime.fromtimestamp(at // 1_000_000, UTC)
         dated.append(Change(kind, name, f"{onset:{TIME}}", f"{onset:{TIME}}"))
     return tuple(dated)
+
+
+def dated_earlier(
+    changes: Sequence[Change], result: DriftResult, start: datetime, earlier: Iterable[tuple[datetime, DriftResult]]
+) -> tuple[Change, ...]:
+    """Return the changes with earlier beginnings if windows before had them without being significant.
+
+    Args:
+        changes: changes of a window with their beginnings, also those in windows before.
+        result: result of the tests of the window.
+        start: start of the window.
+        earlier: start and result of the windows before, newest first; they are read only as far as needed.
+    """
+    begun = f"{start:{TIME}}"
+    searches = {
+        change: _Search(observed)
+        for change in changes
+        if change.since == begun and (observed := _Observed.of(change.kind, change.name, result))
+    }
+    for at, past in islice(earlier if searches else (), MOST_EARLIER):
+        for change, search in searches.items():
+            search.add(at, _Observed.of(change.kind, change.name, past))
+        if all(search.ended for search in searches.values()):
+            break
+    dates = {change: search.found for change, search in searches.items() if search.found}
+    return tuple(replace(each, onset=dates[each], since=dates[each]) if each in dates else each for each in changes)
+
+
+@dataclass
+class _Search:
+    """Search for the first window with a change, from the newest one on.
+
+    Attributes:
+        changed: values of the window in which the change is significant.
+        found: start of the earliest window that has the change; empty without one.
+        evidence: log likelihood ratio of the windows before it.
+        ended: whether a window without the change was found.
+    """
+
+    changed: _Observed
+    found: str = ""
+    evidence: float = 0.0
+    ended: bool = False
+
+    def add(self, start: datetime, observed: _Observed | None) -> None:
+        """Consider the next window before; one without tests has no evidence."""
+        if self.ended or observed is None:
+            return
+        self.evidence += observed.evidence(self.changed)
+        if self.evidence >= EVIDENCE:
+            self.found, self.evidence = f"{start:{TIME}}", 0.0
+        self.ended = self.evidence <= -EVIDENCE
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """Values of an input, attributions of a feature, or scores in a window.
+
+    Attributes:
+        rows: number of reference and of live records.
+        missing: share of missing values on both sides.
+        unseen: share of the live records with values that are not in the reference.
+        histogram: histogram of the values; None if it was not stored.
+    """
+
+    rows: tuple[int, int]
+    missing: tuple[float, float] = (0.0, 0.0)
+    unseen: float = 0.0
+    histogram: Histogram | None = None
+
+    @classmethod
+    def of(cls, kind: ChangeKind, name: str, result: DriftResult) -> _Observed | None:
+        """Return the values that a change concerns; None if they were not stored."""
+        rows = result.rows_reference, result.rows_live
+        features = [each for label in result.labels for each in label.features if each.name == name]
+        if kind is ChangeKind.INPUT:
+            values = next((each.values for each in features if each.values), None)
+            inputs = (each for each in result.inputs if each.name == name)
+            found = ((each.missing_before, each.missing_now, each.unseen) for each in inputs)
+            return next((cls(rows, (before, now), unseen, values) for before, now, unseen in found), None)
+        histograms = [each.attributions for each in features] if kind is ChangeKind.ATTRIBUTION else []
+        histograms += [each.scores for each in result.outputs if kind is ChangeKind.OUTPUT and each.label == name]
+        return next((cls(rows, histogram=each) for each in histograms if each), None)
+
+    def evidence(self, changed: _Observed) -> float:
+        """Return the log likelihood ratio of the live records: of the changed distribution, and of the reference."""
+        sides = (self.missing[1], self.rows[1]), (changed.missing[1], changed.rows[1]), (self.missing[0], self.rows[0])
+        total = _log_likelihood_ratio(*(np.array([share, 1 - share]) * rows for share, rows in sides))
+        present = [(1 - share) * rows for share, rows in sides]
+        shares = self.histogram and changed.histogram and _aligned(self.histogram, changed.histogram)
+        if not shares:
+            known = 1 / (1 + self.rows[0])
+            shares = tuple(np.array([share, 1 - share]) for share in (self.unseen, changed.unseen, known))
+        return total + _log_likelihood_ratio(*(share_B * rows for share_B, rows in zip(shares, present, strict=True)))
+
+
+Shares = tuple[NDArray[np.float64], ...]
+"""Shares of bins: of the live records of a window, of the changed ones, and of the reference records."""
+
+
+def _aligned(window: Histogram, changed: Histogram) -> Shares | None:
+    """Return the shares of the window's bins, or of the categories that both histograms name and of all others."""
+    if bool(window.edges) != bool(changed.edges):
+        return None
+    if window.edges:
+        cumulated = np.append(0.0, np.cumsum(changed.live))
+        inner = np.interp(window.edges[1:-1], changed.edges, cumulated)
+        return np.array(window.live), np.diff(inner, prepend=0.0, append=1.0), np.array(window.reference)
+    names = [name for name in window.names if name in changed.names]
+    sides = (window, window.live), (changed, changed.live), (window, window.reference)
+    known = [[shares[side.names.index(name)] for name in names] for side, shares in sides]
+    return tuple(np.array([*each, max(0.0, 1 - sum(each))]) for each in known)
+
+
+def _log_likelihood_ratio(live_B: Scores, changed_B: Scores, reference_B: Scores) -> float:
+    """Return the log likelihood ratio of live records, given the numbers of records of each bin."""
+    shares = [(side_B + 0.5) / (side_B.sum() + 0.5 * len(side_B)) for side_B in (changed_B, reference_B)]
+    return float(live_B @ np.log(shares[0] / shares[1]))
 
 
 def _found(ranking: RankingResult, result: DriftResult, parity: Parity | None) -> Iterator[tuple[ChangeKind, str]]:

@@ -22,7 +22,7 @@ from runner.domain.numbers import plural
 from runner.domain.records import Captured
 from runner.drift.detect import detect_drift, random_sample
 from runner.drift.effects import canary
-from runner.drift.onset import LiveRecords, dated_changes
+from runner.drift.onset import LiveRecords, dated_changes, dated_earlier
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import match_features, rank_labels
 from runner.drift.record_sample import record_sample, score_pairs
@@ -479,6 +479,8 @@ class AttributionAnalysis:
         live = LiveRecords(explained, captured.times(), differs_M, context.window.start)
         changes = dated_changes(result.ranking, result.drift, result.parity, context.sample, live)
         changes = manifest_file.with_since(slot.target, reference.digest, changes)
+        earlier = manifest_file.earlier_results(slot.target, reference.digest)
+        changes = dated_earlier(changes, result.drift, context.window.start, earlier)
         return replace(result, drift=replace(result.drift, changes=changes))
 
     def _canary(self, context: Context, sample: Explained) -> Canary | None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from importlib import metadata
 from itertools import chain, islice
 from pathlib import Path
@@ -16,10 +17,10 @@ import orjson
 
 import runner
 from runner import subprocesses
-from runner.domain.drift import Change, ChangeKind
+from runner.domain.drift import Change, ChangeKind, DriftResult
 from runner.domain.executions import AlertHistory, ExecutionState, HistoryPoint, Status, Window, utc
-from runner.results.directory import MANIFEST, MAX_DOCUMENT_BYTES, SETTINGS, unpublished
-from runner.results.documents import damage_as_error, dump_json, rename_keys, validated
+from runner.results.directory import DRIFT, MANIFEST, MAX_DOCUMENT_BYTES, SETTINGS, opened, unpublished
+from runner.results.documents import damage_as_error, dump_json, load_drift, rename_keys, validated
 from runner.results.manifest import TIME, Comparison, ExecutionTime, Explanation, Manifest
 
 DEPENDENCIES = ("numpy", "polars", "hydra-core", "pydantic", "jmespath")
@@ -340,6 +341,27 @@ def with_since(target: Path, reference: str | None, changes: Sequence[Change]) -
     else:
         since |= oldest
     return tuple(replace(each, since=since[each.kind, each.name]) for each in changes)
+
+
+def earlier_results(target: Path, reference: str | None) -> Iterator[tuple[datetime, DriftResult]]:
+    """Yield start and result of the windows with a verdict scheduled before the given execution, newest first.
+
+    Executions with another reference, and those whose documents are damaged, are skipped.
+
+    Args:
+        target: directory of the execution.
+        reference: SHA-256 of the reference's analysis.json.
+    """
+    for directory in islice(earlier_executions(target), MAX_HISTORY):
+        manifest = _readable(directory)
+        point = manifest.history_point if manifest and manifest.state.has_verdict else None
+        if point is None or point.reference != reference:
+            continue
+        result = None
+        with suppress(OSError, ValueError), opened(directory, [DRIFT]) as files:
+            result = load_drift(files[DRIFT].read()).result if files else None
+        if result is not None:
+            yield utc(point.start), result
 
 
 def _readable(directory: Path) -> Manifest | None:

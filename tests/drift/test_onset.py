@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cache
 
 import numpy as np
 import polars as pl
 import pytest
 
 from runner.domain.attributions import Attributions, Explained
-from runner.domain.drift import Canary, ChangeKind, Parity
+from runner.domain.drift import Canary, Change, ChangeKind, DriftResult, Histogram, Parity
 from runner.domain.executions import utc
 from runner.drift.detect import detect_drift
-from runner.drift.onset import FEWEST, SHARE, LiveRecords, beginning, dated_changes, log_ratio, order_of_time
+from runner.drift.histograms import numbers_histogram
+from runner.drift.onset import (
+    FEWEST,
+    SHARE,
+    LiveRecords,
+    beginning,
+    dated_changes,
+    dated_earlier,
+    log_ratio,
+    order_of_time,
+)
 from runner.drift.ranking import rank_labels
 from runner.drift.summary import headline
 from runner.drift.verdict import since, verdict
@@ -162,3 +174,93 @@ def test_unknown_times_give_the_start_of_the_window() -> None:
     ranking = rank_labels(mean_abs(before.attributions), mean_abs(now.attributions), 0.5)
     changes = dated_changes(ranking, result, None, before, LiveRecords(now, None, None, START))
     assert {each.onset for each in changes} == {"2026-07-14T13:00:00Z"}
+
+
+def window_of(values: pl.DataFrame) -> DriftResult:
+    """Return the result of a window with histograms."""
+    return detect_drift(POLICY, explained(REFERENCE), explained(values), "mean_abs", HOUR)
+
+
+def altered(rows: int, seed: int, name: str, change: pl.Expr) -> pl.DataFrame:
+    """Return records with another distribution of a feature."""
+    return live_values(seed, rows).with_columns(change.alias(name))
+
+
+EVERY_SIXTH = pl.int_range(pl.len()) % 6 == 0
+WEAK: dict[str, tuple[str, pl.Expr]] = {
+    "new category": ("d", pl.when(EVERY_SIXTH).then(pl.lit("kiosk")).otherwise("d")),
+    "missing values": ("b", pl.when(EVERY_SIXTH.not_()).then("b")),
+    "factor": ("a", pl.col("a") * 100),
+    "offset": ("c", pl.col("c") + 1),
+}
+
+
+@pytest.mark.parametrize("kind", WEAK)
+def test_change_begins_in_an_earlier_window_that_is_not_significant(kind: str) -> None:
+    """The date is the start of the first of the windows that are more likely with the change than without it."""
+    name, change = WEAK[kind]
+    windows = [live_values(seed, 40) for seed in (10, 11, 12)] + [altered(60, seed, name, change) for seed in (13, 14)]
+    earlier = [
+        (START - hours * timedelta(hours=1), window_of(values))
+        for hours, values in zip(range(5, 0, -1), windows, strict=True)
+    ]
+    result = window_of(altered(400, 15, name, change))
+    begun = f"{START:%FT%TZ}"
+    (dated,) = dated_earlier((Change(ChangeKind.INPUT, name, begun, begun),), result, START, earlier[::-1])
+    assert (dated.onset, dated.since) == ("2026-07-14T11:00:00Z", "2026-07-14T11:00:00Z")
+
+
+def test_only_changes_of_the_whole_first_window_are_dated_earlier() -> None:
+    """A change that began inside the window, in a window before, or has no values keeps its date; nothing is read."""
+    result = window_of(altered(300, 16, "a", pl.col("a") * 100))
+    begun, later, before = (f"2026-07-14T{time}Z" for time in ("13:00:00", "13:20:00", "09:00:00"))
+    changes = (
+        Change(ChangeKind.INPUT, "a", later, later),
+        Change(ChangeKind.INPUT, "a", begun, before),
+        Change(ChangeKind.JOINT, "", begun, begun),
+        Change(ChangeKind.MODEL, "", begun, begun),
+    )
+    unread: Iterator[tuple[datetime, DriftResult]] = iter([(START, result)])
+    assert dated_earlier(changes, result, START, unread) == changes
+    assert next(unread) == (START, result)
+
+
+@pytest.mark.parametrize("name", ["a", "b", "d"])
+def test_beginnings_before_the_true_one_are_rare(name: str) -> None:
+    """At most 1 % of unchanged windows before a change seem to have it, for small changes, too."""
+    rng, found = np.random.default_rng(20), 0
+    for _ in range(300):
+        if name == "d":
+            sides = [rng.multinomial(count, share) / count for count, share in CATEGORIES]
+            names = ("web", "phone", "branch", "kiosk")
+            shown = [Histogram((), names, tuple(sides[0]), tuple(side)) for side in sides[1:]]
+        else:
+            samples = rng.normal(size=600), rng.normal(size=60), rng.normal(size=300) + (0.3 if name == "a" else 1.0)
+            shown = [numbers_histogram(samples[0], side) for side in samples[1:]]
+        past, now = (observed_by(name, side, rows) for side, rows in zip(shown, (60, 300), strict=True))
+        begun = f"{START:%FT%TZ}"
+        changes = (Change(ChangeKind.INPUT, name, begun, begun),)
+        found += dated_earlier(changes, now, START, [(START - timedelta(hours=1), past)]) != changes
+    assert found <= 9
+
+
+CATEGORIES = (
+    (600, [0.4, 0.3, 0.3, 0.0]),
+    (60, [0.4, 0.3, 0.3, 0.0]),
+    (300, [0.4, 0.3, 0.2, 0.1]),
+)
+"""Number of records and shares of the categories: of the reference, of the window before, and of the changed one."""
+
+
+@cache
+def unchanged_result() -> DriftResult:
+    """Return the result of a window without a change."""
+    return window_of(REFERENCE[:300])
+
+
+def observed_by(name: str, histogram: Histogram, rows: int) -> DriftResult:
+    """Return a result with the histogram of a feature's values."""
+    result = unchanged_result()
+    (label,) = result.labels
+    features = tuple(replace(each, values=histogram if each.name == name else None) for each in label.features)
+    return replace(result, rows_live=rows, labels=(replace(label, features=features),))
