@@ -16,7 +16,7 @@ import orjson
 from runner.domain.executions import Status
 from runner.scheduling.ledger import Ledger
 from tests.history_samples import MONITOR_FOLDER, TrafficHistory, settle
-from tests.processes import daemon
+from tests.processes import daemon, wait_until
 
 SPARE = 16_384
 """Free bytes: enough for the log, too few for a report."""
@@ -33,8 +33,8 @@ def main(folder: Path) -> None:
     with Ledger(url, 30) as ledger:
         history.schedule(ledger)
         filler = root / "filler"
-        with daemon(root, *history.settings, "stage.poll_seconds=0.5") as running:
-            running.wait_for("starting attempt 1")
+        with daemon(root, *history.settings, "stage.poll_seconds=0.5"):
+            wait_until(lambda: ledger.executions.newest(statuses=[Status.IN_PROGRESS]))
             fill(filler)
             until = time.monotonic() + 60
             while not (failed := ledger.executions.newest(statuses=[Status.FAILED])) and time.monotonic() < until:

@@ -6,6 +6,7 @@ pure packages can declare settings without importing pydantic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -41,3 +42,20 @@ def plural(count: int, noun: str) -> str:
     ('1 file', '1,204 records')
     """
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def with_equal_decimals(*values: float) -> list[str]:
+    """Return numbers with the same number of decimals, so that the largest one has at least three significant digits.
+
+    Very large and very small numbers have an exponent.
+
+    >>> with_equal_decimals(0.2471, 3.29e-29), with_equal_decimals(0.00041, 0.0012), with_equal_decimals(1204.4, 31)
+    (['0.247', '0.000'], ['0.00041', '0.00120'], ['1,204', '31'])
+    >>> with_equal_decimals(3e12, 1), with_equal_decimals(0.0, 0.0), with_equal_decimals(0.33912, 0.99998)
+    (['3e+12', '1'], ['0', '0'], ['0.339', '1.000'])
+    """
+    largest = max(map(abs, values))
+    if not 1e-6 <= largest < 1e9:
+        return [f"{value:.3g}" for value in values]
+    decimals = max(0, 3 - math.ceil(math.log10(largest)))
+    return [f"{value:,.{decimals}f}" for value in values]

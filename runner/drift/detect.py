@@ -118,8 +118,8 @@ class Detector:
         found = replace(found, segments=self._segments(pairing, significance, parts))
         if not pairing.labels or min(N, M) < self.policy.min_rows:
             of = "records" if self.policy.unit in WHOLE else f"units of drift.unit={self.policy.unit}"
-            needed = f"drift.min_rows={self.policy.min_rows} {of} in both the reference and the window"
-            notes = (f"the tests need {needed}, got {N:,} and {M:,}",) if pairing.labels else ()
+            needed = f"at least drift.min_rows={self.policy.min_rows} {of} in the reference and in the window"
+            notes = (f"the tests need {needed}; there are {N:,} and {M:,}",) if pairing.labels else ()
             level = Level.INSUFFICIENT_DATA
             return replace(found, level=level, level_alone=level, notes=notes)
         found = replace(

@@ -277,7 +277,12 @@ def families(
 
 def _most_severe(effects: Iterable[FamilyEffect]) -> FamilyEffect | None:
     """Return the effect with the highest level, and of these the largest relative to its limits."""
-    return max(effects, key=lambda effect: (effect.level.order, effect.severity), default=None)
+    return max(effects, key=_order, default=None)
+
+
+def _order(effect: FamilyEffect) -> tuple[int, float, float]:
+    """Return the sort key; of effects far above their limits, whose severities are equal, the larger one comes last."""
+    return effect.level.order, effect.severity, abs(effect.value or 0.0) / max(effect.violation, 1e-9)
 
 
 def _effect(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from runner.domain.drift import DriftResult, Headline, InputResult, LabelResult, Level, Parity, Verdict, highest, worst
 from runner.domain.executions import day_and_time, utc
-from runner.domain.numbers import plural
+from runner.domain.numbers import plural, with_equal_decimals
 from runner.errors import listed
 
 MOST_INPUTS = 3
@@ -14,14 +14,14 @@ MOST_INPUTS = 3
 LONGEST_TITLE = 90
 """Maximum number of characters of a title; a longer one is shortened."""
 SIZES = {
-    Level.NONE: "No effect",
+    Level.NONE: "No effect on the model",
     Level.INSUFFICIENT_DATA: "Not judged",
-    Level.INFO: "Small",
-    Level.WARNING: "Moderate",
-    Level.VIOLATION: "Large",
+    Level.INFO: "Small effect on the model",
+    Level.WARNING: "Moderate effect on the model",
+    Level.VIOLATION: "Large effect on the model",
 }
 """Size of the effect on the model by level."""
-NOTHING = "nothing beyond chance"
+NOTHING = "no input, score or attribution changed more than by chance"
 RANKED = "The ranking of features differs from the reference"
 MISMATCH = "The model explained is not the model that serves"
 NEW_REFERENCE = "If the change is intended, make a new reference with stage=baseline."
@@ -39,7 +39,8 @@ ACTIONS = {
         "Wait for the next windows: an alert needs several windows at this level (drift.datapoints_to_alert)."
     ),
     Headline.MODEL_MISMATCH: (
-        "Set model to the model that serves, or find out why it answered otherwise, then run this window again."
+        "Set model to the model that serves. If it is the same model, find out why the endpoint returned other scores. "
+        "Then run this window again."
     ),
     Headline.MODEL_CHANGED: f"Check whether the change of the model was intended. {NEW_REFERENCE}",
     Headline.NO_MATERIAL_DRIFT: "Nothing now.",
@@ -84,7 +85,7 @@ def _title(headline: Headline | None, words: str, sentence: str, result: DriftRe
         Headline.NO_VERDICT: words,
     }
     if result:
-        titles[Headline.TOO_FEW_RECORDS] = f"Too few records: {result.rows_live:,}"
+        titles[Headline.TOO_FEW_RECORDS] = f"Too few records: {result.rows_live:,} in this window"
     if result and result.canary:
         titles[Headline.MODEL_CHANGED] = f"The model changed: scores differ by up to {result.canary.difference:.2g}"
     found = titles.get(headline) or (shortened(_finding(result)) if result else "")
@@ -104,32 +105,38 @@ def _finding(result: DriftResult) -> str:
     """Return the most important change in a few words; empty if there is none."""
     if result.changed_inputs:
         first = result.changed_inputs[0]
-        return f"{first.name}: {_core(first.cause)}" if first.cause else f"The values of {first.name} changed"
+        return (
+            f"{first.name}: {cause_without_evidence(first.cause)}"
+            if first.cause
+            else f"The values of {first.name} changed"
+        )
     association = result.association
     if association and association.level is not Level.NONE:
         return f"{association.first} and {association.second} are not related as in the reference"
     if result.joint_change:
         return "The inputs changed jointly"
     if any(label.p <= result.significance for label in result.labels):
-        return f"The attributions of {_worst(result).changed.name} changed"
+        return f"The attributions of {worst_label(result).changed.name} changed"
     return _other_finding(result)
 
 
 def _other_finding(result: DriftResult) -> str:
     """Return a change of the scores or of a segment in a few words; empty if there is none."""
     if outputs := [each for each in result.outputs if each.level is not Level.NONE]:
-        return f"The mean score is {outputs[0].mean_now:.3g}, and was {outputs[0].mean_before:.3g}"
+        before, now = with_equal_decimals(outputs[0].mean_before, outputs[0].mean_now)
+        verb = "rose" if outputs[0].mean_now > outputs[0].mean_before else "fell"
+        return f"The mean score {verb} from {before} to {now}"
     if worst(result.segments) is not Level.NONE:
         return f"Drift in {max(result.segments, key=lambda each: each.level.order).name}"
     return ""
 
 
-def _core(cause: str) -> str:
+def cause_without_evidence(cause: str) -> str:
     """Return a cause without its evidence and hypotheses.
 
-    >>> _core("about 12 times the reference values (11–13.1): another unit, such as months for years?")
+    >>> cause_without_evidence("about 12 times the reference values (11–13.1): another unit, such as months for years?")
     'about 12 times the reference values'
-    >>> _core("'a' (16% of the reference) no longer occurs; 'b' (15%) is new: renamed?")
+    >>> cause_without_evidence("'a' (16% of the reference) no longer occurs; 'b' (15%) is new: renamed?")
     "'a' no longer occurs; 'b' is new"
     """
     parts, depth = [], 0
@@ -143,7 +150,8 @@ def _core(cause: str) -> str:
     return " ".join("".join(parts).replace(" ;", ";").split()).removesuffix(" ;")
 
 
-def _worst(result: DriftResult) -> LabelResult:
+def worst_label(result: DriftResult) -> LabelResult:
+    """Return the label with the highest level and the largest attribution shift."""
     return max(result.labels, key=lambda label: (label.level.order, label.attribution_shift.value or 0))
 
 
@@ -156,8 +164,8 @@ def _changed(
         part = f"{parity.differing:,} of {parity.records:,} captured scores ({share:.0%})"
         yield f"{part} differ from those of the explained model, by up to {parity.largest:.2g}"
     if result and result.canary and result.canary.changed:
-        records = plural(result.canary.records, "reference record")
-        yield f"with the same inputs, scores differ by up to {result.canary.difference:.2g} ({records} explained again)"
+        records = f"on {plural(result.canary.records, 'reference record')}, this model and that of the reference"
+        yield f"{records} return scores that differ by up to {result.canary.difference:.2g}"
     if result is None or not result.labels:
         yield sentence
         return
@@ -175,8 +183,8 @@ def _changed(
         yield f"features {each.first} and {each.second}: {figures}: {each.hypothesis}"
     elif result.joint_change and result.separability:
         yield f"a classifier separates live from reference records (AUC {result.separability.value:.2f})"
-    elif _worst(result).p <= result.significance:
-        feature = _worst(result).changed
+    elif worst_label(result).p <= result.significance:
+        feature = worst_label(result).changed
         figures = f"the attributions of {feature.name} changed in {feature.distance:.0%} of the records"
         yield f"{figures}: {feature.cause}" if feature.cause else figures
     for segment in result.segments:
@@ -202,23 +210,26 @@ def _matters(headline: Headline | None, result: DriftResult | None) -> Iterator[
     if result.outputs:
         most = max(result.outputs, key=lambda each: (each.level.order, abs(each.relative_change)))
         of = f" of {most.label}" if len(result.outputs) > 1 else ""
-        interval = f"change {most.change_low:+.2g} to {most.change_high:+.2g}".replace("-", "−")
-        was = f"{most.mean_now:.3g}, and was {most.mean_before:.3g}"
-        yield f"the mean score{of} is {was}" + (f" ({interval})" if most.level.order > Level.INFO.order else "")
-    label = _worst(result)
+        before, now = with_equal_decimals(most.mean_before, most.mean_now)
+        if most.level.order > Level.INFO.order:
+            verb = "rose" if most.mean_now > most.mean_before else "fell"
+            interval = f"{most.change_low:+.2g} to {most.change_high:+.2g}".replace("-", "−")
+            yield f"the mean score{of} {verb} from {before} to {now} (95% interval of the change: {interval})"
+        else:
+            yield f"the mean score{of} is {now}; in the reference it is {before}"
+    label = worst_label(result)
     shift, total = label.attribution_shift, label.total_log2_change
     if shift.value is None or shift.noise is None:
         yield "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
         return
     of = f" of {label.label}" if len(result.labels) > 1 else ""
-    figures = f"{shift.value:.1%} of the attribution{of} shifted; chance alone shifts up to {shift.noise:.1%}"
-    yield figures
+    yield f"the attribution shift{of} is {shift.value:.1%} (up to {shift.noise:.1%} expected by chance)"
     if total.value is not None and total.noise is not None and abs(total.value) > total.noise:
         yield f"the total attribution is {2**total.value:.2g} times that of the reference"
     if result.smallest_p > result.significance:
         least = result.minimum_detectable_change
         if least < 1:
-            yield f"a change of one feature in {least:.0%} of the records would have been detected"
+            yield f"a change of one feature in {least:.0%} or more of the records would have been detected"
         else:
             yield "no change could have been detected in so small a window"
 
@@ -241,7 +252,7 @@ def _action(headline: Headline | None, result: DriftResult | None) -> str:
     if result and result.changed_inputs:
         return f"Check the source of {result.changed_inputs[0].name}{release}. {NEW_REFERENCE}"
     if result and result.labels:
-        return f"Check {_worst(result).changed.name}, and the model that serves{release}. {NEW_REFERENCE}"
+        return f"Check {worst_label(result).changed.name}, and the model that serves{release}. {NEW_REFERENCE}"
     return f"Check the features with the largest changes below. {NEW_REFERENCE}"
 
 

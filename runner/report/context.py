@@ -257,7 +257,9 @@ def summary(manifest: Manifest, result: DriftResult | None = None) -> tuple[Mark
         manifest: the manifest.json.
         result: result of the tests; None without tests, or to use the words of the manifest.
     """
-    doubtful = manifest.comparison is not None and bool(health.doubt(list(health.checks(manifest, result))))
+    is_explained = manifest.headline == Headline.MODEL_MISMATCH
+    failed = manifest.comparison is not None and bool(health.doubt(list(health.checks(manifest, result))))
+    doubtful = failed and not is_explained
     stored = manifest.comparison.words if manifest.comparison and result is None else None
     words = stored or _verdict(manifest, result)
     return _mark(manifest, doubtful), words, tuple(_answers(manifest, words, doubtful))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runner.domain.drift import DriftResult, FamilyEffect, Level, Parity
+from runner.domain.drift import DriftResult, FamilyEffect, Level, OutputResult, Parity
+from runner.domain.numbers import with_equal_decimals
 from runner.report.health import Mark
 
 NAMES = {
@@ -16,7 +17,7 @@ NAMES = {
     "model": "Model",
 }
 """Names of the families."""
-NOT_JUDGED = {"attributions"}
+NOT_JUDGED = {"attributions", "joint"}
 """Families without a verdict if another model than the serving one was explained."""
 FULL = 4.0
 """Severity at the end of a bullet."""
@@ -30,6 +31,7 @@ class Family:
         mark: mark of the level.
         words: level in words.
         effect: most severe effect in words.
+        expected: size up to which the effect is expected by chance, in words; empty if unknown.
         chance, position: end of the range of chance, and position of the effect, in percent of the bullet.
     """
 
@@ -37,6 +39,7 @@ class Family:
     mark: Mark
     words: str
     effect: str
+    expected: str
     chance: float
     position: float
 
@@ -57,6 +60,7 @@ def families(result: DriftResult | None, parity: Parity | None) -> Iterator[Fami
             mark=mark,
             words=mark.words,
             effect=_effect(each, result, parity),
+            expected=_expected(each, result),
             chance=round(100 * each.chance_severity / FULL, 1),
             position=round(100 * each.severity / FULL, 1),
         )
@@ -70,34 +74,48 @@ def _order(effect: FamilyEffect, doubtful: bool) -> int:
 def _effect(each: FamilyEffect, result: DriftResult, parity: Parity | None) -> str:
     """Return an effect in words."""
     if each.family == "inputs":
-        return _input(each, result)
+        return f"{each.name}, {each.value or 0.0:.0%} of records"
     if each.family == "outputs":
-        (output,) = [output for output in result.outputs if output.label == each.name]
-        of = f" of {each.name}" if len(result.outputs) > 1 else ""
-        return f"Mean score{of} {output.mean_before:.3g} → {output.mean_now:.3g}"
+        output, of = _output(each, result), f" of {each.name}" if len(result.outputs) > 1 else ""
+        return f"Mean score{of} {' → '.join(with_equal_decimals(output.mean_before, output.mean_now))}"
     if each.family == "model":
         return _model(each, parity)
-    value, chance = each.value or 0.0, each.chance or 0.0
+    value = each.value or 0.0
     return {
-        "attribution_shift": f"Shift {value:.1%}, chance up to {chance:.1%}",
+        "attribution_shift": f"Attribution shift {value:.1%}",
         "total_log2_change": f"Total attribution {2 ** min(value, 99):.2g} times the reference",
         "signed_shift": f"Signed shift {value:.1%} of the total attribution",
-        "separability": f"Classifier AUC {value:.2f}, chance up to {chance:.2f}",
+        "separability": f"Classifier AUC {value:.2f}",
         "unexplained": f"{each.name} deviates from its prediction by {value:.2f} standard deviations more",
         "association": f"Correlation of {each.name} changed by {value:.2f}",
     }[each.measure]
 
 
-def _input(each: FamilyEffect, result: DriftResult) -> str:
-    if each.level is not Level.NONE:
-        return f"{each.name}: {each.value or 0.0:.0%} of the records changed"
-    first = min(result.inputs, key=lambda each: each.p)
-    return f"Smallest p {first.p:.2g} ({first.name})"
+def _expected(each: FamilyEffect, result: DriftResult) -> str:
+    """Return the size up to which an effect is expected by chance, in words; empty if it is unknown."""
+    if not each.chance:
+        return ""
+    if each.family == "outputs":
+        return f"± {_output(each, result).chance:.2g}"
+    return {
+        "input_values": f"≤ {each.chance:.0%}",
+        "input_invalid": f"≤ {each.chance:.0%}",
+        "attribution_shift": f"≤ {each.chance:.1%}",
+        "total_log2_change": f"± {2 ** min(each.chance, 99) - 1:.0%}",
+        "separability": f"≤ {each.chance:.2f}",
+        "model_scores": f"≤ {each.chance:.0g}",
+    }.get(each.measure, "")
+
+
+def _output(each: FamilyEffect, result: DriftResult) -> OutputResult:
+    """Return the scores of the label of an effect."""
+    (output,) = [output for output in result.outputs if output.label == each.name]
+    return output
 
 
 def _model(each: FamilyEffect, parity: Parity | None) -> str:
     if parity and not parity.same:
-        return f"{parity.differing / parity.records:.0%} of the scores differ, by up to {parity.largest:.2g}"
+        return f"{parity.differing / parity.records:.0%} of scores differ, by up to {parity.largest:.2g}"
     if each.level is Level.NONE:
-        return f"Scores agree, largest difference {each.value or 0.0:.1g}"
+        return f"Scores agree within {each.value or 0.0:.1g}"
     return f"Scores differ by up to {each.value or 0.0:.2g}"

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,25 +20,46 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
-from runner.domain.executions import Outcome
+from runner.domain.executions import Outcome, Window
 from runner.domain.numbers import Finite, Integer, plural
-from runner.domain.schedules import ExecutionRecord, Snapshot
+from runner.domain.schedules import ExecutionRecord, Snapshot, first_line
 from runner.errors import LedgerError, MissingSnapshot, SettingsError, ShapwatchError, os_error_message
+from runner.report.health import Mark
 from runner.results import directory
+from runner.results.directory import REPORT
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.daemon.process import Signals
-from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, RUN_AGAIN, HeartbeatMonitor, Supervisor
+from runner.scheduling.daemon.supervisor import (
+    HEARTBEATS_PER_LEASE,
+    RUN_AGAIN,
+    HeartbeatMonitor,
+    Supervisor,
+    log_ids,
+    log_summary,
+)
+from runner.stages.status import ENDED, LastVerdict, last_verdict
+from runner.stages.terminal import marked
 from runner.types import NO_OTHER_KEYS, Experiment, Port, Seconds
 
 if TYPE_CHECKING:
     from runner.scheduling.daemon.dispatcher import Dispatcher
     from runner.scheduling.daemon.health import DaemonState, LastExecutions
     from runner.scheduling.ledger import Leadership, Ledger
+    from runner.scheduling.ledger.tables import ExecutionTable
 
 CLEANUP_SECONDS = 3600.0
 """Seconds between two removals of expired results."""
 FORCE_AFTER = 2
 """Number of signals after which a daemon ends running executions at once."""
+MOST_EARLIER = 100
+"""Maximum number of earlier executions in which the last one with enough records is searched."""
+LOG_LEVELS = {
+    Mark.VIOLATION: logging.WARNING,
+    Mark.WARNING: logging.WARNING,
+    Mark.DOUBT: logging.WARNING,
+    Mark.FAILED: logging.ERROR,
+}
+"""Levels of log lines about verdicts; INFO for others."""
 RECORD_SECONDS = 20.0
 """Seconds after the grace period in which results are recorded while stopping.
 
@@ -144,6 +165,63 @@ class Daemon:
         return Outcome("Daemon stopped. The next daemon resumes unfinished and pending executions.")
 
 
+class LevelLog:
+    """Log of ended executions: a line if the level of a monitor changed, and once an hour the number of the others."""
+
+    def __init__(self, executions: ExecutionTable, clock: Callable[[], datetime]) -> None:
+        self._executions, self._clock = executions, clock
+        self._unchanged: list[Window] = []
+        self._last_hour: datetime | None = None
+
+    def add(self, execution: ExecutionRecord) -> None:
+        """Log an ended execution if its level differs from that of the previous window, or count it.
+
+        Too few records are no news. The line also contains the level of the previous window with enough records.
+        """
+        verdict = last_verdict(execution)
+        if verdict is None or execution.status not in ENDED:
+            log_summary(execution)
+            return
+        try:
+            before = self._before(execution)
+        except LedgerError:
+            before = None
+        if verdict.mark is Mark.FEW or (before and before.mark is verdict.mark):
+            self._unchanged.append(execution.window)
+            return
+        change = marked(verdict.mark) + (f", was {before.mark.words.lower()}" if before else "")
+        logger.log(
+            LOG_LEVELS.get(verdict.mark, logging.INFO),
+            "%s: %s",
+            execution.window,
+            ": ".join([change, *_explanation(execution, verdict)]),
+            extra=log_ids(execution),
+        )
+
+    def _before(self, execution: ExecutionRecord) -> LastVerdict | None:
+        """Return the verdict of the previous window that had enough records; None if it is unknown."""
+        newest = self._executions.newest(execution.schedule, statuses=ENDED, limit=MOST_EARLIER)
+        earlier = (last_verdict(each) for each in newest if each.scheduled < execution.scheduled)
+        return next((each for each in earlier if each and each.mark is not Mark.FEW), None)
+
+    def count(self, is_last: bool = False) -> None:
+        """Log the number of executions without a change, once in an hour of the clock, and at the end."""
+        hour = self._clock().replace(minute=0, second=0, microsecond=0)
+        if not self._unchanged or (hour == self._last_hour and not is_last):
+            return
+        counted, self._unchanged, self._last_hour = self._unchanged, [], hour
+        period = Window(min(each.start for each in counted), max(each.end for each in counted))
+        logger.info("%s: no change of level in %s", period, plural(len(counted), "execution"))
+
+
+def _explanation(execution: ExecutionRecord, verdict: LastVerdict) -> Iterator[str]:
+    """Yield the reason of a failure, or the change, what to do, and where the report is; nothing without drift."""
+    if verdict.mark is Mark.FAILED:
+        yield first_line(execution.failure_reason or execution.summary)
+    elif verdict.mark.is_alert:
+        yield f"{verdict.title}. {verdict.action} Report: {Path(execution.output or '') / REPORT}"
+
+
 class DaemonRun:
     """A running daemon.
 
@@ -158,6 +236,8 @@ class DaemonRun:
         self.problem: str | None = None
         self.dispatcher: Dispatcher | None = None
         self._daemon, self._ledger, self._supervisor = daemon, daemon.ledger, daemon.supervisor
+        self._levels = LevelLog(daemon.ledger.executions, daemon.clock)
+        self._supervisor.report = self._levels.add
         self._recorded_leading: bool | None = None
         self._last_heartbeat = self._last_record = self._last_round = daemon.stopwatch()
         self._last_cleanup = float("-inf")
@@ -184,6 +264,8 @@ class DaemonRun:
             if self.dispatcher:
                 self.dispatcher.round()
                 self._clean_up()
+                if not self._supervisor.running:
+                    self._levels.count()
             else:
                 self._supervisor.reap(set(self._supervisor.running))
         except ShapwatchError as error:
@@ -313,6 +395,7 @@ class DaemonRun:
                 self._record_heartbeats()
                 self._record_daemon()
         self._supervisor.stop_all(RUN_AGAIN, RECORD_SECONDS)
+        self._levels.count(is_last=True)
         with suppress(LedgerError):
             self._ledger.remove_daemon(self._supervisor.owner)
         self._daemon.leadership.release()

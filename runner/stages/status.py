@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from runner.domain.executions import Outcome, Status, day_and_time, utc
+from runner.domain.executions import Outcome, Status, Window, day_and_time, utc
 from runner.domain.numbers import plural
-from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus
+from runner.domain.schedules import ExecutionRecord, Schedule, ScheduleStatus, first_line
 from runner.report import context
 from runner.report.health import Mark
 from runner.results import directory
@@ -30,6 +31,12 @@ UNKNOWN_TIMETABLE = (
 )
 ENDED = (Status.COMPLETED, Status.COMPLETED_WITH_VIOLATIONS, Status.FAILED)
 """Statuses of executions that ended and were not stopped."""
+RECENT = 24
+"""Maximum number of latest executions of a schedule that are divided into episodes."""
+MOST_URGENT = 5
+"""Maximum number of schedules whose episodes are listed."""
+MOST_CALM = 3
+"""Maximum number of schedules without drift that have lines of their own."""
 CLOCK_TOLERANCE = timedelta(minutes=2)
 """Maximum difference between the clocks of two machines that causes no remark."""
 
@@ -54,11 +61,21 @@ class DaemonStatus:
 
 @dataclass(frozen=True)
 class LastVerdict:
-    """Mark, title and start of the verdict of an execution; the start is empty without a change."""
+    """Verdict of an execution.
+
+    Attributes:
+        mark: mark of the level.
+        title: title; empty after a failure.
+        since: start of the change; empty without a change.
+        action: what to do.
+        story: level and change; executions with the same ones are equal.
+    """
 
     mark: Mark
-    title: str
-    since: str
+    title: str = ""
+    since: str = ""
+    action: str = ""
+    story: str = ""
 
 
 def last_verdict(execution: ExecutionRecord | None) -> LastVerdict | None:
@@ -66,12 +83,14 @@ def last_verdict(execution: ExecutionRecord | None) -> LastVerdict | None:
     if execution is None:
         return None
     if execution.status is Status.FAILED:
-        return LastVerdict(Mark.FAILED, "", "")
+        return LastVerdict(Mark.FAILED, story=Mark.FAILED)
     with suppress(ValueError):
         if execution.output and (manifest := read_manifest(Path(execution.output))):
             mark, words, _ = context.summary(manifest)
             changes = manifest.comparison.changes if manifest.comparison else ()
-            return LastVerdict(mark, words.title, day_and_time(utc(changes[0].since)) if changes else "")
+            start = day_and_time(utc(changes[0].since)) if changes else ""
+            change = f"{changes[0].kind} {changes[0].name}" if changes and mark is not Mark.NONE else ""
+            return LastVerdict(mark, words.title, start, words.action, f"{mark} {change}")
     return None
 
 
@@ -98,15 +117,41 @@ class ScheduleReport:
         marks = list(SYMBOLS)
         return marks.index(self.verdict.mark) if self.verdict else len(marks), self.schedule.name
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether it has a verdict without drift, and no remark."""
+        return self.remark is None and self.verdict is not None and self.verdict.mark is Mark.NONE
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Consecutive executions of a schedule with the same level and change.
+
+    Attributes:
+        words: title of the newest one, or the reason of its failure; empty without a change.
+    """
+
+    schedule: str
+    period: Window
+    mark: Mark
+    executions: int
+    words: str
+
 
 @dataclass(frozen=True)
 class LedgerReport:
-    """Daemons and schedules of a ledger at one point in time."""
+    """Daemons and schedules of a ledger at one point in time.
+
+    Attributes:
+        schedules: schedules, the most urgent first.
+        episodes: latest episodes of the most urgent schedules, newest first.
+    """
 
     ledger: str
     time: datetime
     daemons: Sequence[DaemonStatus]
     schedules: Sequence[ScheduleReport]
+    episodes: Sequence[Episode]
 
 
 @dataclass(frozen=True)
@@ -140,7 +185,11 @@ class LedgerStatus:
                 self._schedule(ledger, schedule, last.get(schedule.name), ended.get(schedule.name), problem, now)
                 for schedule in ledger.schedules.all()
             ]
-            report = LedgerReport(ledger.name, now, daemons, schedules)
+            ordered = sorted(schedules, key=lambda each: each.order)
+            urgent = [each for each in ordered if not each.is_calm][:MOST_URGENT] or ordered[:1]
+            newest = [ledger.executions.newest(each.schedule.name, statuses=ENDED, limit=RECENT) for each in urgent]
+            episodes = [episode for several in newest if len(several) > 1 for episode in _episodes(several)]
+            report = LedgerReport(ledger.name, now, daemons, ordered, episodes)
         return Outcome(as_json(_document(report)) if self.settings.format == "json" else _text(report))
 
     def _daemons(self, daemons: Sequence[DaemonRecord], now: datetime) -> list[DaemonStatus]:
@@ -209,6 +258,21 @@ class LedgerStatus:
         return reason_or_message(last) if last.status in {Status.FAILED, Status.STOPPED} else None
 
 
+def _episodes(executions: Sequence[ExecutionRecord]) -> Iterator[Episode]:
+    """Yield the episodes of executions of a schedule, newest first; executions without a readable result are left out.
+
+    An execution of which only the ledger has the result has no verdict.
+    """
+    verdicts = [(execution, verdict) for execution in executions if (verdict := last_verdict(execution))]
+    for _, group in groupby(verdicts, key=lambda pair: pair[1].story):
+        equal = list(group)
+        (newest, verdict), windows = equal[0], [execution.window for execution, _ in equal]
+        period = Window(min(each.start for each in windows), max(each.end for each in windows))
+        words = verdict.title if verdict.mark.is_alert else ""
+        words = first_line(newest.failure_reason or "") if verdict.mark is Mark.FAILED else words
+        yield Episode(newest.schedule, period, verdict.mark, len(equal), words)
+
+
 def _reason_for_waiting(ledger: Ledger, schedule: Schedule, execution: ExecutionRecord, now: datetime) -> str:
     if execution.start_at > now:
         reason = (
@@ -259,12 +323,26 @@ def _text(report: LedgerReport) -> str:
         lines.append("no daemon: start one with stage=daemon")
     if not report.schedules:
         return "\n".join([*lines, "no schedules: create one with stage=schedule stage.action=create"])
-    ordered = sorted(report.schedules, key=lambda each: each.order)
-    counts = Counter(each.verdict.mark for each in ordered if each.verdict)
+    counts = Counter(each.verdict.mark for each in report.schedules if each.verdict)
     marks = [f"{SYMBOLS[mark]} {counts[mark]} {mark.words.lower()}" for mark in SYMBOLS if counts[mark]]
-    lines += ["", "  ".join([plural(len(ordered), "monitor"), *marks])]
-    headers = ["LEVEL", "SCHEDULE", "STATUS", "LAST (UTC)", "LAST STATUS", "NEXT (UTC)", "NEXT (LOCAL)", "REMARK"]
-    return "\n".join([*lines, "", table(headers, list(map(_row, ordered)))])
+    lines += ["", "  ".join([plural(len(report.schedules), "monitor"), *marks])]
+    calm = [each for each in report.schedules if each.is_calm]
+    folded = calm if len(calm) > MOST_CALM else []
+    if shown := [each for each in report.schedules if each not in folded]:
+        headers = ["LEVEL", "SCHEDULE", "STATUS", "LAST (UTC)", "LAST STATUS", "NEXT (UTC)", "NEXT (LOCAL)", "REMARK"]
+        lines += ["", table(headers, list(map(_row, shown)))]
+    if folded:
+        upcoming = min((each.upcoming for each in folded if each.upcoming), default=None)
+        following = f", next execution at {upcoming:%F %T} UTC" if upcoming else ""
+        lines += [f"{marked(Mark.NONE)}: {plural(len(folded), 'monitor')}{following} (stage.format=json lists all)"]
+    if report.episodes:
+        headers = ["WINDOWS", "LEVEL", "EXECUTIONS", "SCHEDULE", "WHAT CHANGED"]
+        lines += ["", table(headers, [_episode_row(each) for each in report.episodes])]
+    return "\n".join(lines)
+
+
+def _episode_row(episode: Episode) -> list[object]:
+    return [episode.period, marked(episode.mark), episode.executions, episode.schedule, episode.words or None]
 
 
 def _row(report: ScheduleReport) -> list[object]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from runner.domain.drift import DriftResult
-from runner.drift.verdict import since
-from runner.report import context
+from runner.domain.drift import DriftResult, FeatureDrift
+from runner.drift.verdict import cause_without_evidence, since, worst_label
+from runner.report import context, health
 from runner.report.families import families
-from runner.report.health import Mark
+from runner.report.health import Check, Mark, State
 from runner.results import directory, manifest_file
 from runner.results.directory import DRIFT, MANIFEST, REPORT
 from runner.results.documents import load_drift
@@ -29,6 +29,18 @@ INDENT = 15
 """Width of the column of names."""
 NAMES = ("What changed", "It matters", "What to do")
 """Names of the sentences of a verdict."""
+FAMILIES, FEATURES = (13, 36, 8, 0), (20, 33, 13, 0)
+"""Widths of the columns of the tables of families and of features."""
+HEALTH = {
+    "Captured": "{}",
+    "Explained": "{} explained",
+    "Rejected": "{} rejected",
+    "Serving parity": "serving parity: {}",
+    "Model calls": "{} to the model",
+}
+"""Words of the health checks that are always shown; others are shown if they did not pass."""
+STATES = {State.GOOD: Mark.OK, State.WARNING: Mark.WARNING, State.BAD: Mark.DOUBT}
+"""Marks of the states of health checks."""
 MOST_FEATURES = 5
 """Maximum number of changed features in the table."""
 SYMBOLS = {
@@ -48,7 +60,7 @@ BOLD, DIM = "1", "2"
 """SGR parameters of titles, and of names and heads."""
 PLAIN = str.maketrans(
     {"◆": "[V]", "▲": "[W]", "✗": "[x]", "◌": "[-]", "●": "[I]", "○": "[ ]", "✓": "[ok]"}
-    | {"–": "-", "→": "->", "≤": "<=", "≥": ">=", "…": "...", "−": "-"}
+    | {"–": "-", "→": "->", "≤": "<=", "≥": ">=", "…": "...", "−": "-", "±": "+-"}
 )
 """Substitutes for characters in terminals without UTF-8."""
 _SYMBOL = f"[{re.escape(''.join(COLORS))}]"
@@ -57,7 +69,7 @@ PARTS = re.compile(
     rf"\A(?P<level>(?P<top>{_SYMBOL}) [A-Z ]+)(?P<title>(?:  .*)?(?:\n {{2,}}\S.*)*)(?P<where>\n.*)"
     rf"|(?P<gap>^|  )(?P<mark>(?P<symbol>{_SYMBOL})(?: (?:\d+ )?(?i:{_WORDS})\b)?)"
     rf"|(?P<heads>^[A-Z]+(?: [A-Z,()%]+)*(?:  +[A-Z][A-Z ,()%]*)+$)"
-    rf"|(?P<name>^(?:{'|'.join(NAMES)}|Note|Ranking|Status|Report)(?=  ))",
+    rf"|(?P<name>^(?:{'|'.join(NAMES)}|Health|Note|Ranking|Status|Report)(?=  ))",
     re.MULTILINE,
 )
 """Parts of the text that have a color: level, title, and monitor and window; marks; heads of tables; names."""
@@ -98,7 +110,8 @@ def verdict_text(result: str, message: str) -> str:
 def _lines(manifest: Manifest, drift: DriftResult | None, notes: Sequence[str]) -> Iterator[str]:
     mark, words, answers = context.summary(manifest, drift)
     window = manifest.time.window if manifest.time else ""
-    title = "" if words.title == mark.words else f"  {' '.join(words.title.split())}"
+    title = " ".join(words.title.split()).removeprefix(mark.words).removeprefix(": ")
+    title = f"  {title}" if title else ""
     yield from textwrap.wrap(f"{SYMBOLS[mark]} {mark.words.upper()}{title}", COLUMNS, subsequent_indent="  ")
     lasting = f"; since {since(drift)}" if drift and drift.changes else ""
     yield f"{manifest.monitor}, {window}{lasting}"
@@ -106,16 +119,17 @@ def _lines(manifest: Manifest, drift: DriftResult | None, notes: Sequence[str]) 
     for name, (_, answer) in zip(NAMES, answers, strict=False):
         yield from _named(name, answer)
     parity = manifest.comparison.serving_parity if manifest.comparison else None
-    if rows := [(each.name, each.effect, marked(each.mark)) for each in families(drift, parity)]:
+    if rows := [(each.name, each.effect, each.expected or "–", marked(each.mark)) for each in families(drift, parity)]:
         yield ""
-        yield from _table(("FAMILY", "LARGEST EFFECT", "LEVEL"), rows, (INDENT - 2, 49, 0))
-    if drift and drift.changed_inputs:
+        yield from _table(("FAMILY", "LARGEST EFFECT", "CHANCE", "LEVEL"), rows, FAMILIES)
+    if drift and (features := list(_features(drift, mark is not Mark.DOUBT))):
         yield ""
-        yield from _table(("FEATURE", "CHANGE", "P"), list(_features(drift)), (20, 46, 0))
+        yield from _table(("FEATURE", "CHANGE", "SHARE, %", "P"), features, FEATURES)
     yield ""
-    for note in notes:
-        if not note.endswith(REPORT):
-            yield f"{'Note':{INDENT}}{note.removeprefix('note: ')}"
+    yield from _health(health.checks(manifest, drift))
+    for note in (each.removeprefix("note: ") for each in notes if not each.endswith(REPORT)):
+        if note.lower() not in words.changed.lower():
+            yield from [f"{'Note':{INDENT}}{note}"] if "/" in note else _named("Note", note)
     yield from _ranking(manifest)
     yield f"{'Status':{INDENT}}{manifest.status}, {window}: {manifest.headline}"
     yield from (f"{'Report':{INDENT}}{note}" for note in notes if note.endswith(REPORT))
@@ -127,15 +141,55 @@ def _named(name: str, text: str) -> list[str]:
     return [f"{name if not i else '':{INDENT}}{line}" for i, line in enumerate(wrapped)]
 
 
-def _features(drift: DriftResult) -> Iterator[tuple[str, str, str]]:
-    changed = drift.changed_inputs
-    for each in changed[:MOST_FEATURES]:
-        cause = " ".join((each.cause or "its values changed").split())
-        yield f"{SYMBOLS[Mark.of(each.level)]} {' '.join(each.name.split())}", cause, f"{each.p:.0e}"
-    if len(changed) > MOST_FEATURES:
-        yield f"  {len(changed) - MOST_FEATURES:,} more", "", ""
-    if unchanged := len(drift.inputs) - len(changed):
-        yield f"  {unchanged:,} others", "no significant change of the values", ""
+def _features(drift: DriftResult, attributions_judged: bool) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the rows of the changed inputs; without any, those of the features whose attributions changed."""
+    label = worst_label(drift) if drift.labels else None
+    attributions = {each.name: each for each in label.features} if label else {}
+    inputs, kind = drift.changed_inputs, "values"
+    rows = [(Mark.of(each.level), each.name, each.cause or "its values changed", each.p) for each in inputs]
+    if not inputs and label and attributions_judged:
+        own = sorted((each for each in label.features if each.p <= drift.significance), key=lambda each: each.p)
+        unknown, kind = "its attributions changed", "attributions"
+        rows = [(Mark.of(label.level), each.name, each.cause or unknown, each.p) for each in own]
+    if not rows:
+        return
+    for mark, name, cause, p in rows[:MOST_FEATURES]:
+        shares = _shares(attributions.get(name))
+        yield f"{SYMBOLS[mark]} {' '.join(name.split())}", cause_without_evidence(cause), shares, _p(p)
+    if len(rows) > MOST_FEATURES:
+        yield f"  {len(rows) - MOST_FEATURES:,} more", "", "", ""
+    if others := len(drift.inputs) - len(rows):
+        yield f"  {others:,} others", f"{kind}: no significant change", "", ""
+
+
+def _shares(feature: FeatureDrift | None) -> str:
+    return "" if feature is None else f"{100 * feature.share_before:4.1f} → {100 * feature.share_now:4.1f}"
+
+
+def _p(p: float) -> str:
+    """Return a p-value with one digit.
+
+    >>> _p(0.0), _p(2.1e-88), _p(0.004)
+    ('< 1e-300', '2e-88', '0.004')
+    """
+    return "< 1e-300" if p < 1e-300 else f"{p:.1g}"
+
+
+def _health(checks: Iterable[Check]) -> Iterator[str]:
+    """Yield the health checks in lines, each after the mark of its state."""
+    lines = [""]
+    for each in checks:
+        if each.name not in HEALTH and each.state is State.GOOD:
+            continue
+        words = HEALTH.get(each.name, f"{each.name}: {{}}").format(each.value)
+        item = f"{SYMBOLS[STATES[each.state]]} {words}"
+        if each.state is State.WARNING and each.note and each.name in HEALTH:
+            item += f" ({each.note})"
+        if lines[-1] and len(lines[-1]) + 2 + len(item) > COLUMNS - INDENT:
+            lines.append("")
+        lines[-1] += f"  {item}" if lines[-1] else item
+    for line in lines:
+        yield from _named("Health" if line is lines[0] else "", line)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:

@@ -102,7 +102,7 @@ def test_how_much_it_matters_has_the_scores_with_their_interval() -> None:
     """The size in one word, the means of both sides, and the interval of the change."""
     found = words(Headline.SEVERE_DRIFT, DRIFT)
     assert found.matters.startswith(SIZES[Level.VIOLATION])
-    assert re.findall(r"[+−]?\d+\.?\d*", found.matters) == ["0.875", "0.375", "+0.45", "+0.55", "35.0", "5.0"]
+    assert re.findall(r"[+−]?\d+\.?\d*", found.matters) == ["0.375", "0.875", "95", "+0.45", "+0.55", "35.0", "5.0"]
 
 
 def test_a_joint_change_names_both_features() -> None:

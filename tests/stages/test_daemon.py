@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 from runner.domain.executions import HOUR, Status
+from runner.report.health import Mark
 from runner.results.directory import ANALYSIS, MANIFEST, execution_directory
 from runner.scheduling.daemon.process import Signals
 from runner.scheduling.daemon.supervisor import HEARTBEATS_PER_LEASE, Supervisor
@@ -368,3 +370,54 @@ def test_a_daemon_is_healthy_while_the_ledger_answers(bench: Bench) -> None:
         assert (state.leading, state.healthy, state.running, state.workers) == (True, True, 0, 2)
         stopwatch.ahead += 1000
         assert not run.state().healthy
+
+
+def end(bench: Bench, run: DaemonRun, hours: int, directory: str = "", **changes: Any) -> None:
+    """Let a daemon run the execution of an hour to its end."""
+    bench.codes["watch"] = program(directory=directory, **changes)
+    bench.clock.now = NOON + hours * HOUR
+    bench.pending(hours=hours)
+    run.round()
+    run._supervisor.wait()
+
+
+def test_only_changed_levels_are_logged(
+    bench: Bench, results: dict[Mark, str], caplog: pytest.LogCaptureFixture, golden: Golden
+) -> None:
+    """Windows with the same level, or with too few records, are only counted, once an hour."""
+    caplog.set_level(logging.INFO)
+    calm, violation, few = (results[mark] for mark in (Mark.NONE, Mark.VIOLATION, Mark.FEW))
+    with start(bench) as run:
+        for hours, directory in enumerate([calm, calm, few, violation, violation, few, violation, calm], 1):
+            end(bench, run, hours, directory)
+        end(bench, run, 9, status=Status.FAILED, failure_reason="access denied\nmore")
+        end(bench, run, 10, status=Status.FAILED, failure_reason="access denied again")
+        end(bench, run, 11, calm)
+    news = [record for record in caplog.records if ": " in record.getMessage() and hasattr(record, "execution")]
+    levels = [record.levelname for record in news]
+    assert levels == ["INFO", "WARNING", "INFO", "ERROR", "INFO"]
+    counts = [message for message in caplog.messages if "no change of level" in message]
+    assert sum(int(re.findall(r"in (\d+) execution", message)[0]) for message in counts) == 6
+    golden("\n".join(record.getMessage() for record in news), (re.escape(violation), "{result}"))
+
+
+def test_a_new_daemon_knows_the_level_of_the_previous_window(
+    bench: Bench, results: dict[Mark, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a restart, an unchanged level is no news; the number of executions is logged at the end."""
+    with start(bench) as run:
+        end(bench, run, 1, results[Mark.NONE])
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    with start(bench) as run:
+        end(bench, run, 2, results[Mark.NONE])
+    assert not [record for record in caplog.records if hasattr(record, "execution")]
+    assert caplog.messages[-1].endswith("no change of level in 1 execution")
+
+
+def test_an_unreadable_result_is_logged_as_before(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """The line is the message of the execution."""
+    caplog.set_level(logging.INFO)
+    with start(bench) as run:
+        end(bench, run, 1, "/nowhere", message="Completed, by another program\n  details")
+    assert "Completed, by another program" in caplog.messages

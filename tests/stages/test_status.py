@@ -17,11 +17,12 @@ import pytest
 from runner.domain.executions import HOUR, Status
 from runner.domain.schedules import Claim, ExecutionRecord, Snapshot
 from runner.errors import NO_DATA, NoData
+from runner.report.health import Mark
 from runner.results.directory import writing
 from runner.scheduling.daemon.declaration import Declaration
 from runner.scheduling.ledger import Ledger
 from runner.scheduling.timetable import load
-from runner.stages.status import CLOCK_TOLERANCE, LedgerStatus, StatusStage
+from runner.stages.status import CLOCK_TOLERANCE, MOST_CALM, LedgerStatus, StatusStage
 from tests.cli_runner import Shapwatch
 from tests.golden import Golden
 from tests.scheduling.daemon.bench import LEASE, Bench, declaration, result
@@ -317,6 +318,30 @@ def test_a_timetable_of_a_later_version_does_not_affect_others(led: Bench) -> No
     led.create()
     led.ledger.schedules.update(replace(unknown, timetable='{"kind": "lunar"}'), declaration().snapshot)
     assert status_of(led)["NextExecutionTime"] == "2026-01-05T13:00:00+00:00"
+
+
+def test_equal_executions_are_one_line(led: Bench, results: dict[Mark, str], golden: Golden) -> None:
+    """Newest first; too few records and failures have lines of their own."""
+    led.create()
+    marks = [Mark.NONE] * 14 + [Mark.FEW] + [Mark.VIOLATION] * 2
+    for hours, mark in enumerate(marks, 1):
+        finish(led, led.pending(hours=hours), Status.COMPLETED, directory=results[mark])
+    for hours in (18, 19):
+        finish(led, led.pending(hours=hours), Status.FAILED, failure_reason=f"access denied at {hours}\nmore")
+    golden("\n".join(lines(led)[-5:]))
+
+
+def test_monitors_without_drift_are_one_line(led: Bench, results: dict[Mark, str], golden: Golden) -> None:
+    """The others have lines of their own; a few monitors without drift, too."""
+    for number in range(MOST_CALM + 2):
+        if number == MOST_CALM:
+            assert [line[:10] for line in lines(led)].count("○ no drift") == MOST_CALM
+        led.create(name := f"calm-{number}")
+        finish(led, led.pending(name), Status.COMPLETED, directory=results[Mark.NONE])
+    led.create("loud")
+    finish(led, led.pending("loud"), Status.COMPLETED_WITH_VIOLATIONS, directory=results[Mark.VIOLATION])
+    golden("\n".join(lines(led)[2:]), (r"since .* UTC", "since {time}"), (r"\d\d:\d\d:\d\d \w+", "{local}"))
+    assert len(document(led)["Schedules"]) == MOST_CALM + 3
 
 
 def test_the_command_line_reports_the_status(tmp_path: Path) -> None:

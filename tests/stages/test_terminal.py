@@ -14,12 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from runner.domain.drift import Level
+from runner.domain.drift import DriftResult, Headline, Level, Parity
 from runner.report.health import Mark
-from runner.stages.terminal import PLAIN, SYMBOLS, adapted, colored, marked, verdict_text
+from runner.results.directory import DRIFT
+from runner.results.documents import load_drift
+from runner.results.manifest import Manifest
+from runner.results.manifest_file import read_manifest
+from runner.stages.terminal import PLAIN, SYMBOLS, _lines, adapted, colored, marked, verdict_text
 from tests.builders import WINDOW, changed, event, monitor, write
 from tests.cli_runner import CHECKOUT, Shapwatch
 from tests.drift.samples import POLICY
+from tests.golden import Golden
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 TEXT = """◆ VIOLATION  mean area: about 100 times the reference
@@ -44,6 +49,22 @@ class Terminal(io.StringIO):
     def isatty(self) -> bool:
         """Return that it is one."""
         return True
+
+
+def loaded(result: str) -> tuple[Manifest, DriftResult]:
+    """Return the manifest of a result, and the result of its tests."""
+    manifest, drift = read_manifest(Path(result)), load_drift((Path(result) / DRIFT).read_bytes()).result
+    assert manifest
+    assert drift
+    return manifest, drift
+
+
+def message_of(result: str) -> str:
+    """Return the message of the execution with this result."""
+    manifest, _ = loaded(result)
+    assert manifest.time
+    notes = "".join(f"\n  note: {note}" for note in manifest.notes)
+    return f"{manifest.status}, {manifest.time.window}: {manifest.headline}. {notes}\n  {result}/report.html"
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +139,35 @@ def test_the_verdict_comes_first_and_the_link_last(tmp_path: Path, row: list[int
     assert verdict_text(str(tmp_path), execution.message) == ""
     failed = changed(stage, reference=tmp_path / "nowhere").run(WINDOW)
     assert verdict_text(failed.directory, failed.message) == ""
+
+
+@pytest.mark.parametrize("mark", [Mark.VIOLATION, Mark.NONE, Mark.FEW])
+def test_figures_have_their_range_of_chance(results: dict[Mark, str], mark: Mark, golden: Golden) -> None:
+    """Families have the range of chance, changed features their share and p-value; the health checks follow."""
+    text = verdict_text(results[mark], message_of(results[mark]))
+    golden(text)
+    rows = [re.split("  +", line) for line in text.splitlines()]
+    families = rows[rows.index(["FAMILY", "LARGEST EFFECT", "CHANCE", "LEVEL"]) + 1 :]
+    assert {len(row) for row in families[: families.index([""])]} == {4}
+    assert (["FEATURE", "CHANGE", "SHARE, %", "P"] in rows) is (mark is Mark.VIOLATION)
+    (health,) = (row for row in rows if row[0] == "Health")
+    assert health[1:] == ["✓ 1 event, 1 file read", "✓ 8 records explained"]
+
+
+def test_attributions_of_another_model_are_no_changes(results: dict[Mark, str]) -> None:
+    """If another model serves, only changed inputs are listed, and the health line says so."""
+    manifest, drift = loaded(results[Mark.VIOLATION])
+    (label,) = drift.labels
+    unchanged = replace(drift, inputs=tuple(replace(each, level=Level.NONE) for each in drift.inputs))
+    assert label.p <= drift.significance
+    assert manifest.comparison
+    doubtful = replace(manifest.comparison, serving_parity=Parity(0.4, 8, 1e-6, 8))
+    for comparison, is_listed in ((manifest.comparison, True), (doubtful, False)):
+        headline = manifest.headline if is_listed else Headline.MODEL_MISMATCH
+        changed = replace(manifest, comparison=comparison, headline=headline)
+        text = "\n".join(_lines(changed, unchanged, []))
+        assert ("FEATURE" in text) is is_listed
+        assert ("? serving parity: scores differ" in text) is not is_listed
 
 
 @pytest.mark.soak

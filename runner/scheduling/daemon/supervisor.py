@@ -118,6 +118,7 @@ class Supervisor:
         owner: unique name under which executions are claimed.
         workers: maximum number of parallel executions.
         running: running executions by id.
+        report: function that receives each ended execution in its thread; by default it is logged.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class Supervisor:
         """
         self.owner, self.workers = owner, workers
         self.running: dict[int, RunningExecution] = {}
+        self.report: Callable[[ExecutionRecord], None] = log_summary
         self._executions, self._launch, self._heartbeats, self._clock = executions, launch, heartbeats, clock
         self._grace_seconds = grace_seconds
         self._failed_starts = Counter[int]()
@@ -168,11 +170,12 @@ class Supervisor:
         if claim is None:
             return False
         execution = replace(execution, status=Status.IN_PROGRESS, owner=claim.owner, attempts=claim.attempt)
-        logger.info("%s: starting attempt %d", execution.window, claim.attempt, extra=_ids(execution))
+        level = logging.DEBUG if claim.attempt == 1 else logging.INFO
+        logger.log(level, "%s: starting attempt %d", execution.window, claim.attempt, extra=log_ids(execution))
         try:
             child = self._launch(execution)
         except (OSError, SettingsError) as error:
-            logger.error("%s: cannot be started: %s", execution.window, error, extra=_ids(execution))
+            logger.error("%s: cannot be started: %s", execution.window, error, extra=log_ids(execution))
             self._failed_starts[execution.id] += 1
             temporary = isinstance(error, OSError) and error.errno in TEMPORARY
             again = temporary and self._failed_starts[execution.id] < MAX_STARTS
@@ -254,7 +257,7 @@ class Supervisor:
             elif execution.owner == self.owner:
                 self._record(execution, RUN_AGAIN)
             elif execution in expired:
-                logger.warning("%s: its owner %s has died", execution.window, execution.owner, extra=_ids(execution))
+                logger.warning("%s: its owner %s has died", execution.window, execution.owner, extra=log_ids(execution))
                 self._record_without_process(execution, result_after_death(execution), lost=True)
 
     def _supervise(self, running: RunningExecution) -> None:
@@ -280,16 +283,16 @@ class Supervisor:
         execution = running.execution
         result = end.result or stop_result or Execution.failed(end.reason)
         is_unheard = end.result is None and stop_result in {None, result_after_timeout(execution)}
-        logger.info("%s", _ended(execution, result).summary, extra=_ids(execution))
+        self.report(_ended(execution, result))
         while not self._abandoned.is_set():
             try:
                 if is_unheard and self._executions.record_once(execution.claim, result, self._clock()):
                     self._publish(running, result, end.peak_memory)
                 elif not self._record(execution, result, end.peak_memory) and not self._settle(execution, end):
-                    logger.warning("%s: another process owns it now", execution.window, extra=_ids(execution))
+                    logger.warning("%s: another process owns it now", execution.window, extra=log_ids(execution))
                 return
             except LedgerError as error:
-                logger.warning("%s: %s; trying again", execution.window, error, extra=_ids(execution))
+                logger.warning("%s: %s; trying again", execution.window, error, extra=log_ids(execution))
                 self._abandoned.wait(RETRY_SECONDS)
 
     def _record(
@@ -316,13 +319,13 @@ class Supervisor:
             return
         if execution.losses + 1 >= MAX_LOSSES:
             if self._executions.settle(execution.claim, "", self._clock()):
-                logger.error("%s: perhaps not published to all sinks", execution.window, extra=_ids(execution))
+                logger.error("%s: perhaps not published to all sinks", execution.window, extra=log_ids(execution))
         elif self.free > 0:
             claim = self._executions.take_over(
                 execution.claim, self.owner, self._clock(), self._heartbeats.lease_seconds
             )
             if claim:
-                logger.warning("%s: publishing its result again", execution.window, extra=_ids(execution))
+                logger.warning("%s: publishing its result again", execution.window, extra=log_ids(execution))
                 self._start_publishing(replace(execution, owner=claim.owner, attempts=claim.attempt))
 
     def _start_publishing(self, execution: ExecutionRecord) -> None:
@@ -345,14 +348,14 @@ class Supervisor:
             return self._launch(execution)
         except (OSError, ShapwatchError) as error:
             self._paused_until[execution.id] = self._heartbeats.stopwatch() + PAUSE_SECONDS
-            logger.warning("%s: its result cannot be published: %s", execution.window, error, extra=_ids(execution))
+            logger.warning("%s: its result cannot be published: %s", execution.window, error, extra=log_ids(execution))
             return None
 
     def _await_publication(self, running: RunningExecution) -> None:
         try:
             self._finish_publication(running)
         except LedgerError as error:
-            logger.warning("%s: %s", running.execution.window, error, extra=_ids(running.execution))
+            logger.warning("%s: %s", running.execution.window, error, extra=log_ids(running.execution))
         finally:
             self._remove(running.execution)
 
@@ -363,7 +366,9 @@ class Supervisor:
         hangs = end is None
         end = end or running.child.stop(self._grace_seconds)
         if end.result is None:
-            logger.warning("%s: its result was not published: %s", execution.window, end.reason, extra=_ids(execution))
+            logger.warning(
+                "%s: its result was not published: %s", execution.window, end.reason, extra=log_ids(execution)
+            )
         if end.result or hangs:
             message, output = (end.result.message, end.result.directory) if end.result else ("", "")
             self._executions.settle(execution.claim, message, self._clock(), peak_memory, output)
@@ -393,9 +398,20 @@ def result_after_death(execution: ExecutionRecord) -> Execution:
 
 
 def _ended(execution: ExecutionRecord, result: Execution) -> ExecutionRecord:
-    return replace(execution, status=result.status, exit_message=result.message, failure_reason=result.failure_reason)
+    return replace(
+        execution,
+        status=result.status,
+        exit_message=result.message,
+        failure_reason=result.failure_reason,
+        output=result.directory or None,
+    )
 
 
-def _ids(execution: ExecutionRecord) -> dict[str, object]:
+def log_summary(execution: ExecutionRecord) -> None:
+    """Log an ended execution."""
+    logger.info("%s", execution.summary, extra=log_ids(execution))
+
+
+def log_ids(execution: ExecutionRecord) -> dict[str, object]:
     """Return the fields of a log line about an execution."""
     return {"execution": execution.id, "schedule": execution.schedule}
