@@ -27,6 +27,7 @@ from runner.records.templates import Template
 from runner.serving.requests import encode_response
 from runner.sources.batch_transform import encode_manifest
 from runner.sources.dataset import Dataset, MiniBatch, mini_batches, rescaled
+from runner.stages.terminal import verdict_text
 from runner.types import NO_OTHER_KEYS, Instant, Rate
 
 
@@ -187,4 +188,13 @@ class Quickstart:
         steps.append(self.baseline())
         executions = [execute() for execute in self.executions]
         message = "\n".join(step.message for step in (*steps, *executions))
-        return Outcome(message, all(execution.succeeded for execution in executions))
+        last = verdict_text(executions[-1].directory, executions[-1].message)
+        short = "\n".join([*(step.message for step in steps), *map(_headline, executions), "", last])
+        succeeded = all(execution.succeeded for execution in executions)
+        return Outcome(message, succeeded, text=short if last and succeeded else "")
+
+
+def _headline(execution: Execution) -> str:
+    """Return the status, the window and the headline of an execution, and the path of its report."""
+    sentences, *notes = execution.message.split("\n")
+    return "\n".join([f"{sentences.partition('. ')[0]}.", *notes])
