@@ -226,19 +226,6 @@ class Fields:
             raise RecordError("row_count", f"{plural(count, 'record')} in the request, {len(found)} in the response")
         return list(found)
 
-    def feature_values(self, document: Any) -> list[Scalar]:
-        """Return the feature values of a document with one record.
-
-        Raises:
-            RecordError: `features_not_found` or `feature_type`.
-        """
-        is_json = self.content_type == "application/json"
-        rows = self._many_rows(document) if is_json else [self._one_row(document)]
-        if len(rows) > 1:
-            problem = f"data.features={_shown(self.features)} returns {plural(len(rows), 'record')}, expected one"
-            raise RecordError("features_not_found", f"{problem}: {_json(document)}")
-        return self.scalars(rows[0])
-
     def name(self, i: int) -> str:
         """Return the name of the i-th feature."""
         return self.headers[i] if self.headers and i < len(self.headers) else f"column_{i}"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from runner.domain.records import Payload
 from runner.errors import RecordError
 from runner.records.fields import Fields, compiled, finder, is_structural
-from runner.records.payloads import Format, Scalar
+from runner.records.payloads import Body, Format, Scalar
 from tests.golden import Golden
 
 LINES: Format = "application/jsonlines"
@@ -39,6 +39,12 @@ json_values = st.recursive(
 def request_rows(fields: Fields, body: str, encoding: str = "JSON") -> list[list[Scalar]]:
     """Return the features of a request with this body."""
     return fields.request_rows(Payload("", body, encoding))
+
+
+def feature_values(fields: Fields, document: Any) -> list[Scalar]:
+    """Return the features of a line of a request."""
+    (row,) = fields.rows(Body([document], LINES))
+    return row
 
 
 def response_scores(fields: Fields, body: str, count: int, encoding: str = "JSON") -> list[list[float]]:
@@ -72,7 +78,7 @@ def types(rows: list[list[Any]]) -> list[list[type]]:
 )
 def test_features_have_their_captured_types(expression: str | None, document: Any, values: list[Scalar]) -> None:
     """Values from lists and from flat objects have their captured types."""
-    found = Fields(expression, "score").feature_values(document)
+    found = feature_values(Fields(expression, "score"), document)
     assert found == values
     assert types([found]) == types([values])
 
@@ -93,7 +99,7 @@ def test_features_have_their_captured_types(expression: str | None, document: An
 def test_missing_features_are_an_error(document: Any, shown: str, golden: Golden) -> None:
     """The message contains the setting, its result and the document."""
     with golden.raises(RecordError) as caught:
-        FIELDS.feature_values(document)
+        feature_values(FIELDS, document)
     assert caught.value.kind == "features_not_found"
     assert "data.features='features'" in str(caught.value)
     assert shown in str(caught.value)
@@ -103,7 +109,7 @@ def test_missing_features_are_an_error(document: Any, shown: str, golden: Golden
 def test_expression_that_does_not_fit_the_document_is_an_error(expression: str, golden: Golden) -> None:
     """A function with a wrong type, or names without values, are an error of the record."""
     with golden.raises(RecordError) as caught:
-        Fields(expression, "score").feature_values({"features": [1, "x"]})
+        feature_values(Fields(expression, "score"), {"features": [1, "x"]})
     assert caught.value.kind == "features_not_found"
     assert "data.features=" in str(caught.value)
 
@@ -121,7 +127,7 @@ def test_expression_that_does_not_fit_the_document_is_an_error(expression: str, 
 def test_nested_feature_is_an_error(values: list[Any], name: str, shown: str, golden: Golden) -> None:
     """A list or object as a feature is an error with the feature's name and the value."""
     with golden.raises(RecordError) as caught:
-        NAMED.feature_values({"features": values})
+        feature_values(NAMED, {"features": values})
     assert caught.value.kind == "feature_type"
     assert repr(name) in str(caught.value)
     assert shown in str(caught.value)
@@ -470,14 +476,6 @@ def test_any_document_is_read_or_a_record_error(
         (scores,) = response_scores(fields, body, 1)
         assert scores
         assert {type(score) for score in scores} == {float}
-
-
-def test_two_records_instead_of_one_are_an_error(golden: Golden) -> None:
-    """A document with two records is refused where one is expected."""
-    assert MANY.feature_values({"instances": [{"features": [1]}]}) == [1]
-    with golden.raises(RecordError) as caught:
-        MANY.feature_values({"instances": [{"features": [1]}, {"features": [2]}]})
-    assert caught.value.kind == "features_not_found"
 
 
 def test_names_are_headers_or_numbered() -> None:
