@@ -1,4 +1,4 @@
-"""The base classes of models in this process, and their helpers: files, input matrices, scores, boosted trees.
+"""The base classes of models in this process, and their helpers: files, input matrices, scores.
 
 Array letters: N records, D features, L labels (outputs).
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cached_property
@@ -21,11 +20,9 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from runner.domain.attributions import Additive, Link
 from runner.domain.numbers import plural
 from runner.errors import (
     ArtifactError,
-    ExplainerError,
     MissingInput,
     ModelAnswerError,
     ModelInputError,
@@ -49,11 +46,6 @@ PICKLE_MAGIC = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 """First bytes of a pickle, for protocols 2 to 5."""
 PASSED_ON = (ShapwatchError, KeyboardInterrupt, GeneratorExit)
 """Exceptions that are not failures of a library: our own errors, an interruption, and the end of a generator."""
-CATEGORICAL = (
-    "was trained on categorical columns of a data frame; the records do not contain their codes; "
-    "encode categories as numbers before training"
-)
-"""Problem of a model that was trained on categorical columns, for messages."""
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -287,88 +279,3 @@ def _numbers(name: str, output: Any) -> NDArray[np.float64]:
         example = next(iter(scores_NL.ravel()[:1].tolist()), output)
         raise ModelAnswerError(f"{name} returned {snippet(repr(example))}; expected numbers")
     return scores_NL.astype(np.float64)
-
-
-@dataclass(frozen=True, config=NO_OTHER_KEYS)
-class BoostedTrees(FileModel, ABC):
-    """A booster of a library for gradient boosting.
-
-    Features are matched by the names in the file if the records have the same names, otherwise by order. Nulls are
-    missing values.
-    """
-
-    library: ClassVar[str]
-    """The library's name, for messages."""
-
-    links: ClassVar[Mapping[str, Link]]
-    """Objectives supported by `tree_shap`, with the link function of their output."""
-
-    def predict(self, features: pl.DataFrame) -> NDArray[np.float64]:
-        """Return scores_NL of the library.
-
-        Raises:
-            ArtifactError: if the artifact cannot be read, or its features do not match those of the records.
-            MissingInput: if the artifact does not exist.
-            ModelInputError: if a feature is a string.
-            ModelAnswerError: if the library fails, or `columns` selects a column that does not exist.
-        """
-        check_width(self.artifact, self._width, features)
-        ordered = self._ordered(non_empty(self._renamed(features)))
-        with computing(self.library):
-            output = self._output(matrix(self.kind, ordered), contributions=False)
-        return scores(self.library, output, features.height, self.columns)
-
-    def tree_shap(self, features: pl.DataFrame) -> Additive:
-        """Return each feature's contribution to the margin, from the library's path-dependent TreeSHAP.
-
-        Raises:
-            ExplainerError: if `columns` is not None, or the objective is not in `links`.
-        """
-        check_width(self.artifact, self._width, features)
-        objective = self._objective
-        if objective not in self.links or self.columns is not None:
-            columns = "null" if self.columns is None else list(self.columns)
-            raise ExplainerError(
-                f"shap.explainer=tree supports model.columns=null and the objectives {', '.join(self.links)}; "
-                f"this model has model.columns={columns} and the objective {objective}; "
-                "use shap.explainer=kernel"
-            )
-        renamed = self._renamed(features)
-        ordered = self._ordered(renamed)
-        with computing(self.library):
-            output = self._output(matrix(self.kind, ordered), contributions=True)
-        values_NC = np.asarray(output, dtype=np.float64).reshape(len(output), -1)
-        order_D = [ordered.columns.index(name) for name in renamed.columns]
-        return Additive(self.links[objective], values_NC[0, -1:], values_NC[:, order_D, None])
-
-    def _ordered(self, features: pl.DataFrame) -> pl.DataFrame:
-        """Return the features in the order of the model's names, or unchanged if no name is the same.
-
-        Raises:
-            ArtifactError: if only some names are the same.
-        """
-        known = not set(self._names).isdisjoint(features.columns)
-        return in_model_order(self.artifact, self._names, features) if known else features
-
-    def _renamed(self, features: pl.DataFrame) -> pl.DataFrame:
-        """Return the features with the names that the library writes to its files."""
-        return features
-
-    @property
-    @abstractmethod
-    def _width(self) -> int:
-        """The number of features of the model."""
-
-    @property
-    @abstractmethod
-    def _names(self) -> Sequence[str]:
-        """The feature names in the file, empty if it has none."""
-
-    @property
-    @abstractmethod
-    def _objective(self) -> str:
-        """The objective that the model was trained for."""
-
-    @abstractmethod
-    def _output(self, x_ND: NDArray[np.float64], contributions: bool) -> Any:
-        """Return the library's scores, or its TreeSHAP values with the base value in the last column."""

@@ -17,8 +17,17 @@ from pydantic.dataclasses import dataclass
 
 from runner.domain.attributions import Link
 from runner.errors import ArtifactError
-from runner.models.base import CATEGORICAL, BoostedTrees, installed, reading
-from runner.models.trees import check_each, check_length, check_range, check_tree, integers, is_division
+from runner.models.base import installed, reading
+from runner.models.trees import (
+    CATEGORICAL,
+    BoostedTrees,
+    check_each,
+    check_length,
+    check_range,
+    check_tree,
+    integers,
+    is_division,
+)
 from runner.types import NO_OTHER_KEYS
 
 if TYPE_CHECKING:
