@@ -1,4 +1,4 @@
-"""Records for the charts of a report: random ones of both sides, those that changed most, and pairs of scores.
+"""Records for the charts of a report: random ones of both sides, the ones that changed most, and pairs of scores.
 
 Array letters: N reference records, M live records, D features, L labels, C categories.
 """
