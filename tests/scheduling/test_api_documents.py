@@ -148,4 +148,4 @@ def test_a_multiline_reason_is_cut_to_its_first_line() -> None:
     """A traceback does not break the table."""
     reason = "exit code 1: Traceback (most recent call last):\nValueError: no"
     line = reason_or_message(make_execution(status=Status.FAILED, failure_reason=reason))
-    assert line == "exit code 1: Traceback (most recent call last):"
+    assert line == reason.partition("\n")[0]

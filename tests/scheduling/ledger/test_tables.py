@@ -298,9 +298,9 @@ def test_a_result_is_recorded_before_it_is_published(ledger: Ledger) -> None:
     assert (recorded.status, recorded.output, recorded.ended) == (Status.COMPLETED, "out", None)
     assert ledger.executions.record_heartbeats([claim], LATER) == {claim}
     assert not ledger.executions.settle(Claim(execution.id, "a", 7), "done", LATER)
-    assert ledger.executions.settle(claim, "done, not published to x", LATER, 17)
+    assert ledger.executions.settle(claim, "done, unpublished", LATER, 17)
     ended = ledger.executions.get(execution.id)
-    assert (ended.status, ended.exit_message, ended.ended) == (Status.COMPLETED, "done, not published to x", LATER)
+    assert (ended.status, ended.exit_message, ended.ended) == (Status.COMPLETED, "done, unpublished", LATER)
     assert ended.peak_memory == 17
     assert not ledger.executions.settle(claim, "", LATER)
     assert not ledger.executions.record(claim, result, LATER)
