@@ -6,10 +6,8 @@ import gc
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 
-import orjson
 import pytest
 from hypothesis import settings
 
@@ -17,7 +15,6 @@ from runner.engine import Engine
 from runner.models.linear_learner import LinearLearner
 from runner.probes import KEY_VARIABLE
 from runner.protocols import Item
-from runner.report.charts import RENDERER
 from tests.postgres import clear_database, server
 
 settings.register_profile("shapwatch", deadline=None, derandomize=True)
@@ -54,16 +51,6 @@ def signal_handlers() -> None:
     """Restore the handlers that the command line has replaced in this process, also in a fixture of a module."""
     for number, handler in SIGNAL_HANDLERS.items():
         signal.signal(number, handler)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def drawn_charts() -> Iterator[None]:
-    """Draw equal charts once, because drawing takes half of the time of an execution."""
-    draw = RENDERER.svg
-    drawn = cache(lambda specification: draw(orjson.loads(specification)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RENDERER, "svg", lambda specification: drawn(orjson.dumps(specification)))
-        yield
 
 
 @pytest.fixture

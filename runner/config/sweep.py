@@ -222,29 +222,27 @@ def as_page(rows: Sequence[MemberRow]) -> str:
     """
     from markupsafe import Markup
 
-    from runner.report import charts
     from runner.report.colors import themed
+    from runner.report.reference_charts import SweepPoint, error_and_cost
+    from runner.report.svg import NARROW, WIDE
     from runner.report.templates import Templates
 
     templates = Templates((resource("reports_templates"),))
     keys = _varying(rows)
     common = {key: value for row in rows for key, value in row.settings.items() if key not in keys}
     points = [
-        {
-            "name": _caption(row, [key.removeprefix("shap.") for key in keys if key in BUDGET]),
-            "kind": _caption(row, [key for key in keys if key not in BUDGET]) or "all members",
-            "rows": row.rows,
-            "error": row.error,
-        }
+        SweepPoint(
+            name=_caption(row, [key.removeprefix("shap.") for key in keys if key in BUDGET]),
+            kind=_caption(row, [key for key in keys if key not in BUDGET]) or "all members",
+            rows=row.rows,
+            error=row.error,
+        )
         for row in rows
         if row.error and row.rows
     ]
-    chart = None
-    if points:
-        filled = charts.fill(templates.specification("sweep"), points)
-        svg = themed(charts.svg(filled, "sweep", templates.find("charts/sweep.vl.json")))
-        chart = Markup(svg)  # noqa: S704  rendered by vl-convert, which escapes strings
-    return templates.render("sweep.html.j2", {"rows": rows, "keys": keys, "same": common, "chart": chart})
+    widths = (WIDE, NARROW) if points else ()
+    drawn = [Markup(themed(error_and_cost(points, width))) for width in widths]  # noqa: S704  Canvas escapes names
+    return templates.render("sweep.html.j2", {"rows": rows, "keys": keys, "same": common, "charts": drawn})
 
 
 def _varying(rows: Sequence[MemberRow]) -> list[str]:

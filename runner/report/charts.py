@@ -1,15 +1,12 @@
-"""Charts: the data of Vega-Lite specifications, and their SVG."""
+"""Charts of a report: which ones there are, their sentences and tables, and their images in three widths."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from runner.domain.drift import (
     Change,
@@ -24,20 +21,17 @@ from runner.domain.drift import (
 )
 from runner.domain.executions import HistoryPoint, utc
 from runner.domain.numbers import plural
-from runner.errors import ReportError, listed
+from runner.errors import listed
 from runner.explain.background import BaselineScore, most_unusual
 from runner.report import record_charts, reference_charts, sections, share_charts, tables
-from runner.report.renderer import Renderer
 from runner.report.sections import Feature, Label, largest
 from runner.report.share_charts import Evidence
 from runner.report.svg import NARROW, PAPER, WIDE
 from runner.report.tables import ReportTable, make_table
-from runner.report.templates import Templates
 
-CLIP = re.compile(r'((?:id|clip-path)="(?:url\(#)?)clip(\d+)')
 FONT = re.compile(r'font-family="[^"]*"')
 PDF_FONT = "Libertinus Serif"
-"""Font of the charts in the PDF; narrower than the font for which the renderer places the text."""
+"""Font of the charts in the PDF; narrower than the font for which text is placed."""
 MOST_WINDOWS = 12
 """Maximum number of windows in the table of the timeline."""
 MOST_HEAT = 12
@@ -51,58 +45,53 @@ MOST_SEGMENTS = 12
 MOST_REFERENCE_CHARTS = 6
 """Maximum number of labels of a reference with a chart."""
 
-RENDERER = Renderer()
-"""Process that draws all charts of this process."""
-
-
 Plot = Callable[[int], str]
 """Function that returns a chart as SVG for a width in pixels."""
 
 
 @dataclass(frozen=True)
-class Figure:
-    """Chart of a report.
+class Caption:
+    """Description of a chart of a report.
 
     Attributes:
         id: unique name on the page.
-        chart: name of the specification.
+        chart: kind of the chart.
         sentence: description.
-        data: rows of the specification's data.
         table: numbers of the chart; None if other tables contain them.
         is_open: whether the page shows the table unfolded.
         section: section of the page: `changes`, `inputs`, `attributions`, `record`, `timeline`, `segments`, `parity`,
             `baseline`, `detectable`.
-        plot: function that returns the chart as SVG for a width in pixels; None for a Vega-Lite chart.
     """
 
     id: str
     chart: str
     heading: str
     sentence: str
-    data: tuple[Mapping[str, Any], ...]
     table: ReportTable | None = None
     is_open: bool = False
     section: str = "attributions"
-    plot: Plot | None = None
 
 
-@dataclass(frozen=True)
-class Drawing(Figure):
+@dataclass(frozen=True, kw_only=True)
+class Figure(Caption):
+    """Chart of a report, with the function that returns it as SVG for a width in pixels."""
+
+    plot: Plot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Caption):
     """Rendered chart.
 
     Attributes:
-        specification: Vega-Lite specification as JSON, without data.
-        filled: specification with data.
         svg: image for the column of the page, 904 pixels.
-        narrow: image for a telephone, 358 pixels; empty if the other one fits.
-        paper: image for A4 paper, 658 pixels; empty if the other one is scaled.
+        narrow: image for a telephone, 358 pixels.
+        paper: image for A4 paper, 658 pixels.
     """
 
-    specification: str = ""
-    filled: Mapping[str, Any] | None = None
-    svg: str = ""
-    narrow: str = ""
-    paper: str = ""
+    svg: str
+    narrow: str
+    paper: str
 
 
 @dataclass(frozen=True)
@@ -192,7 +181,7 @@ class Charted:
         if calm:
             sentence += " Bars: range of the share that is expected by chance."
         plot = partial(share_charts.shares_without_drift if calm else share_charts.share_changes, shown)
-        return Figure("shares", "shares", "Attribution share of each feature", sentence, (), plot=plot)
+        return Figure("shares", "shares", "Attribution share of each feature", sentence, plot=plot)
 
     def _records(self, result: DriftResult, sample: RecordSample) -> Iterator[Figure]:
         """Yield the charts of single records."""
@@ -212,7 +201,7 @@ class Charted:
             "Medians of the local attributions φ.", tables.MEDIANS, [tested[each.name] for each in shown]
         )
         plot: Plot = partial(record_charts.beeswarm, shown, changed)
-        yield Figure("beeswarm", "beeswarm", "Attribution of each record", sentence, (), table, plot=plot)
+        yield Figure("beeswarm", "beeswarm", "Attribution of each record", sentence, table, plot=plot)
         causes = [each.name for each in result.changed_inputs]
         order = [*causes, *(each.name for each in sample.features if each.name in changed and each.name not in causes)]
         first = {name: i for i, name in enumerate(order)}
@@ -220,7 +209,7 @@ class Charted:
             names = listed([each.name for each in moved])
             sentence = f"Local attribution φ for {sample.label} against the value of {names}, of the same records."
             plot = partial(record_charts.dependence, moved)
-            yield Figure("dependence", "dependence", "Attribution against value", sentence, (), plot=plot)
+            yield Figure("dependence", "dependence", "Attribution against value", sentence, plot=plot)
         if sample.changed:
             yield self._changed(sample)
 
@@ -242,7 +231,7 @@ class Charted:
         ]
         table = make_table("Records whose attributions changed most.", tables.RECORDS, rows)
         plot = partial(record_charts.waterfall, record, log_odds=self.log_odds, threshold=self.threshold)
-        return Figure("record", "record", "Most changed record", sentence, (), table, section="record", plot=plot)
+        return Figure("record", "record", "Most changed record", sentence, table, section="record", plot=plot)
 
     def _evidence(self, result: DriftResult) -> Figure:
         inputs = {each.name: each for each in result.inputs}
@@ -264,7 +253,7 @@ class Charted:
             sentence += f" Large and significant (attribution share changed by {points} or more): {large}."
         shown = sorted(rows, key=lambda each: (each.p, -each.size))[:MOST_POINTS]
         plot = partial(share_charts.evidence_chart, shown, self.significance, self.material)
-        return Figure("quadrant", "quadrant", "Size and significance of changes", sentence, (), plot=plot)
+        return Figure("quadrant", "quadrant", "Size and significance of changes", sentence, plot=plot)
 
 
 def _tested(result: DriftResult, label: str) -> tuple[FeatureDrift, ...]:
@@ -292,7 +281,7 @@ def _histograms(label: Label, result: DriftResult) -> Iterator[Figure]:
         )
         table = make_table("Medians of the local attributions φ.", tables.MEDIANS, shown)
         plot = partial(share_charts.distributions, shown)
-        yield Figure("histograms", "histograms", "Distributions", sentence, (), table, section="changes", plot=plot)
+        yield Figure("histograms", "histograms", "Distributions", sentence, table, section="changes", plot=plot)
 
 
 def _scores(label: str, result: DriftResult, threshold: float | None) -> Iterator[Figure]:
@@ -302,7 +291,7 @@ def _scores(label: str, result: DriftResult, threshold: float | None) -> Iterato
             sentence = f"Distribution of the scores of {label}, in the reference and live."
             sentence += "" if threshold is None else " Dashed: data.probability_threshold."
             plot = partial(share_charts.score_histogram, each.scores, threshold=threshold)
-            yield Figure("scores", "scores", "Scores", sentence, (), section="inputs", plot=plot)
+            yield Figure("scores", "scores", "Scores", sentence, section="inputs", plot=plot)
 
 
 def parity_figure(scores: ScorePairs, parity: Parity) -> Figure:
@@ -317,7 +306,9 @@ def parity_figure(scores: ScorePairs, parity: Parity) -> Figure:
     )
     table = make_table(caption, tables.SCORE_GROUPS, [everything, *scores.groups])
     plot = partial(record_charts.score_pairs, scores, parity)
-    return Figure("parity", "parity", "Captured and recomputed scores", sentence, (), table, True, "parity", plot)
+    return Figure(
+        "parity", "parity", "Captured and recomputed scores", sentence, table, is_open=True, section="parity", plot=plot
+    )
 
 
 def timeline_figures(points: Sequence[HistoryPoint], change: Change | None = None) -> Iterator[Figure]:
@@ -338,7 +329,7 @@ def timeline_figures(points: Sequence[HistoryPoint], change: Change | None = Non
     rows = [_window_row(point) for point in points[::-1][:MOST_WINDOWS]]
     table = make_table("The last windows, newest first.", tables.WINDOWS, rows)
     plot = partial(share_charts.timeline, points, change=change)
-    yield Figure("timeline", "timeline", "Timeline", sentence, (), table, section="timeline", plot=plot)
+    yield Figure("timeline", "timeline", "Timeline", sentence, table, section="timeline", plot=plot)
     if names := share_charts.changed_names(points, MOST_HEAT):
         sentence = (
             "Change of the attribution share by feature and window. Orange: rose, blue: fell, darker from 1, 3, 10 and "
@@ -346,9 +337,7 @@ def timeline_figures(points: Sequence[HistoryPoint], change: Change | None = Non
         )
         table = make_table("Changes of attribution shares beyond chance.", tables.HEAT, _heat_rows(points, names))
         plot = partial(share_charts.heat_map, points, names)
-        yield Figure(
-            "heat", "heat", "Changes by feature and window", sentence, (), table, section="timeline", plot=plot
-        )
+        yield Figure("heat", "heat", "Changes by feature and window", sentence, table, section="timeline", plot=plot)
 
 
 def _heat_rows(points: Sequence[HistoryPoint], names: Sequence[str]) -> list[HeatRow]:
@@ -381,9 +370,9 @@ def segment_figures(result: DriftResult) -> Iterator[Figure]:
             "Attribution shift in each segment, for its label with the highest level. Grey: range expected by chance. "
             "Right: live records."
         )
-        sentence = _hidden(sentence.removesuffix("."), len(rows) - len(tested), "other segments")
+        sentence = _hidden(sentence.removesuffix("."), len(rows) - len(tested), "other segment")
         plot = partial(share_charts.segments, tested)
-        yield Figure("segment-chart", "segments", "Segments compared", sentence, (), section="segments", plot=plot)
+        yield Figure("segment-chart", "segments", "Segments compared", sentence, section="segments", plot=plot)
 
 
 def reference_figures(labels: Sequence[Label], most: int) -> Iterator[Figure]:
@@ -393,7 +382,7 @@ def reference_figures(labels: Sequence[Label], most: int) -> Iterator[Figure]:
         sentence = f"Global attributions for {label.name}; right: attribution shares"
         sentence = _hidden(sentence, len(label.features) - len(shown))
         plot = partial(reference_charts.attribution_bars, shown)
-        yield Figure(f"attributions-{i}", "attributions", f"Attributions: {label.name}", sentence, (), plot=plot)
+        yield Figure(f"attributions-{i}", "attributions", f"Attributions: {label.name}", sentence, plot=plot)
 
 
 def baseline_figures(scores: Sequence[BaselineScore], changes: Sequence[DetectableChange]) -> Iterator[Figure]:
@@ -406,7 +395,7 @@ def baseline_figures(scores: Sequence[BaselineScore], changes: Sequence[Detectab
         table = make_table("Scores of the SHAP baseline.", tables.BASELINE_SCORES, shown)
         plot = partial(reference_charts.baseline_percentiles, shown, len(scores))
         yield Figure(
-            "percentile", "percentile", "Score of the SHAP baseline", sentence, (), table, False, "baseline", plot
+            "percentile", "percentile", "Score of the SHAP baseline", sentence, table, section="baseline", plot=plot
         )
     if any(each.change < 1 for each in changes):
         sentence = "Smallest change of one feature that the tests detect in an hour, as a share of its records."
@@ -414,16 +403,12 @@ def baseline_figures(scores: Sequence[BaselineScore], changes: Sequence[Detectab
         table = make_table("Smallest detectable changes; 100% means none.", tables.DETECTABLE, changes)
         plot = partial(reference_charts.detectable_changes, changes)
         yield Figure(
-            "detectable", "detectable", "Minimum detectable change", sentence, (), table, False, "detectable", plot
+            "detectable", "detectable", "Minimum detectable change", sentence, table, section="detectable", plot=plot
         )
 
 
-def _hidden(sentence: str, hidden: int, names: str = "smallest") -> str:
-    return f"{sentence}. The {hidden:,} {names} are not shown." if hidden else f"{sentence}."
-
-
-def _pick(features: Sequence[Feature], *keys: str) -> tuple[dict[str, Any], ...]:
-    return tuple({key: getattr(feature, key) for key in keys} for feature in features)
+def _hidden(sentence: str, hidden: int, name: str = "smaller feature") -> str:
+    return f"{sentence}. Not shown: {plural(hidden, name)}." if hidden else f"{sentence}."
 
 
 def format_time(at: datetime) -> str:
@@ -435,53 +420,14 @@ def format_time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M}"
 
 
-def draw(figure: Figure, templates: Templates) -> Drawing:
-    """Render a chart.
-
-    Raises:
-        ReportError: if the specification is invalid.
-    """
-    if figure.plot:
-        return _plotted(figure, figure.plot)
-    specification = templates.specification(figure.chart)
-    filled = fill(specification, figure.data)
-    image = svg(filled, figure.id, templates.chart(figure.chart))
-    return Drawing(**vars(figure), specification=json.dumps(specification), filled=filled, svg=image)
-
-
-def _plotted(figure: Figure, plot: Plot) -> Drawing:
-    """Return a chart of our own in all widths; the wide image has the name of the figure as its ID."""
+def draw(figure: Figure) -> Drawing:
+    """Return a chart in all widths; the wide image has the name of the figure as its ID."""
+    caption, plot = dict(vars(figure)), figure.plot
+    del caption["plot"]
     wide = plot(WIDE).replace("<svg ", f'<svg id="{figure.id}" ', 1)
-    return Drawing(**{**vars(figure), "plot": None}, svg=wide, narrow=plot(NARROW), paper=plot(PAPER))
-
-
-def fill(specification: Mapping[str, Any], data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a specification with its data."""
-    return {**specification, "data": {"values": list(data)}}
+    return Drawing(**caption, svg=wide, narrow=plot(NARROW), paper=plot(PAPER))
 
 
 def with_pdf_font(svg: str) -> str:
     """Return a chart in the font of the PDF."""
     return FONT.sub(f'font-family="{PDF_FONT}"', svg)
-
-
-def svg(specification: Mapping[str, Any], prefix: str, file: Path) -> str:
-    """Render a specification with data as SVG.
-
-    The renderer numbers clip paths consecutively over all charts of the process. Here they are renumbered from 0.
-
-    Args:
-        specification: the specification with data.
-        prefix: the prefix of identifiers in the SVG, which makes them unique on a page.
-        file: the file of the specification, for errors.
-
-    Raises:
-        ReportError: if the specification is invalid.
-    """
-    try:
-        image = RENDERER.svg(specification)
-    except ValueError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise ReportError(file, f"cannot be drawn: {' '.join(lines[:2])}") from error
-    numbers = {number: i for i, number in enumerate(dict.fromkeys(clip for _, clip in CLIP.findall(image)))}
-    return CLIP.sub(lambda match: f"{match[1]}{prefix}-clip{numbers[match[2]]}", image)

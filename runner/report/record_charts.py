@@ -237,13 +237,13 @@ def waterfall(record: ChangedRecord, width: int, *, log_odds: bool, threshold: f
     scale = Scale(min(ends) - margin, max(ends) + margin, labels + 20, width - 40)
     bottom = 24 + STEP_HEIGHT * (len(steps) + 2)
     canvas = Canvas(width, bottom + 22)
+    for tick, label in score_ticks(scale, log_odds):
+        canvas.line((scale(tick), 18), (scale(tick), bottom), "grid")
+        canvas.text(scale(tick), 8, label, anchor="middle")
     if threshold is not None and scale.low <= threshold <= scale.high:
         x, text = scale(threshold), f"threshold {score_text(threshold, log_odds)}"
         canvas.line((x, 18), (x, bottom + 4), "ink3", stroke_dasharray="3 3")
         canvas.text(x, bottom + 12, text, anchor="middle" if x + text_width(text) / 2 < width else "end")
-    for tick, label in score_ticks(scale, log_odds):
-        canvas.line((scale(tick), 18), (scale(tick), bottom), "grid")
-        canvas.text(scale(tick), 8, label, anchor="middle")
     decimals = _decimals([phi for _, _, phi in steps])
     for i, (name, value, phi) in enumerate(steps):
         y = 24 + STEP_HEIGHT * (i + 1.5)

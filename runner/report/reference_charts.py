@@ -89,7 +89,7 @@ def detectable_changes(changes: Sequence[DetectableChange], width: int) -> str:
 
 
 @dataclass(frozen=True)
-class Member:
+class SweepPoint:
     """Member of a sweep with its cost and its error; members of the same kind are connected by a line."""
 
     name: str
@@ -98,7 +98,7 @@ class Member:
     error: float
 
 
-def error_and_cost(members: Sequence[Member], width: int) -> str:
+def error_and_cost(members: Sequence[SweepPoint], width: int) -> str:
     """Return the error of each member against the rows sent to the model, both on log axes."""
     kinds = list(dict.fromkeys(each.kind for each in members))
     left, top = 58, 24 + 18 * len(kinds)
@@ -139,11 +139,11 @@ def _log_scale(values: Sequence[float], start: float, end: float) -> Scale:
 
 
 def _name(canvas: Canvas, name: str, place: tuple[float, float], boxes: list[tuple[float, float, float]]) -> None:
-    """Add the name of a point where it covers no other name."""
+    """Add the name of a point above or below its line, where it covers no other name."""
     text = shorten(name, 200)
     size = text_width(text) + 8
-    start = place[0] + 8 if place[0] + 8 + size <= canvas.width else place[0] - 8 - size
-    y = place[1] - 8
+    fits = place[0] + 6 + size <= canvas.width
+    start, y = (place[0] + 6, place[1] - 9) if fits else (place[0] - size, place[1] + 13)
     if all(start + size < low or start > high or abs(y - other) > 13 for low, high, other in boxes):
         boxes.append((start, start + size, y))
         canvas.text(start, y, text, "ink2")

@@ -33,7 +33,6 @@ from runner.results.manifest import Manifest
 from runner.results.manifest_file import newest_executions
 from runner.types import NO_OTHER_KEYS, FilePath
 
-VEGALITE = "application/vnd.vegalite.v5+json"
 CELL = re.compile(r"^# %% (\[markdown\] )?([a-z0-9-]+)$", re.MULTILINE)
 """First line of a cell in the template, with the kind and the name of the cell; the name becomes its ID."""
 TABLE_CELLS = {
@@ -115,8 +114,7 @@ def notebook_outputs(page: Page, drawings: Sequence[Drawing]) -> dict[str, list[
         name: [{"output_type": "stream", "name": "stdout", "text": _lines(text)}] for name, text in streams.items()
     }
     for drawing in drawings:
-        chart = {VEGALITE: drawing.filled} if drawing.filled else {}
-        data = {**chart, "image/svg+xml": _lines(drawing.svg), "text/plain": [drawing.sentence]}
+        data = {"image/svg+xml": _lines(drawing.svg), "text/plain": [drawing.sentence]}
         cells[drawing.id] = [{"output_type": "display_data", "data": data, "metadata": {}}]
     return cells
 
@@ -193,7 +191,7 @@ def _lines(text: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
-def compile_pdf(template: Path, page: Page) -> bytes:
+def compile_pdf(template: Path, page: Page, drawings: Sequence[Drawing]) -> bytes:
     """Return the PDF of a typst template, which receives the page as JSON, never as source.
 
     With typst's embedded fonts, the PDF conforms to PDF/UA-1. If they lack a character, the fonts of the machine are
@@ -204,7 +202,8 @@ def compile_pdf(template: Path, page: Page) -> bytes:
     """
     import typst
 
-    sys_inputs = {"page": json.dumps(asdict(page), ensure_ascii=False)}
+    document = {**asdict(replace(page, figures=())), "figures": [asdict(drawing) for drawing in drawings]}
+    sys_inputs = {"page": json.dumps(document, ensure_ascii=False)}
 
     def attempt(embedded_only: bool, standards: list[Any]) -> bytes:
         document = typst.compile(
@@ -302,7 +301,7 @@ class Report:
     ) -> dict[str, Callable[[], bytes]]:
         whole = context.page(self.title, manifest, analysis, drift, self.max_bars)
         page, pdf_page = whole.limit(MOST_LABELS, MOST_ROWS), whole.limit(MOST_LABELS_PDF, MOST_ROWS_PDF)
-        draw = cache(lambda: [charts.draw(figure, self._templates) for figure in whole.figures])
+        draw = cache(lambda: [charts.draw(figure) for figure in whole.figures])
         return {
             REPORT: lambda: self._html(page, draw()),
             PDF: lambda: self._pdf(pdf_page, draw()),
@@ -325,10 +324,9 @@ class Report:
 
     def _pdf(self, page: Page, drawings: list[Drawing]) -> bytes:
         figures = [
-            replace(drawing, svg=charts.with_pdf_font(drawing.paper or drawing.svg), narrow="", data=(), filled=None)
-            for drawing in drawings
+            replace(drawing, svg=charts.with_pdf_font(drawing.paper), narrow="", paper="") for drawing in drawings
         ]
-        return compile_pdf(self._templates.find("report.typ"), replace(page, figures=tuple(figures)))
+        return compile_pdf(self._templates.find("report.typ"), page, figures)
 
     def _notebook(self, page: Page, drawings: list[Drawing]) -> bytes:
         constants = script_context(page.agg_method) if page.labels else {}
@@ -338,7 +336,6 @@ class Report:
                 **vars(page),
                 **constants,
                 "figures": drawings,
-                "most": self.max_bars,
                 "most_tests": sections.MOST_TOP_CHANGES,
             },
         )
@@ -346,4 +343,4 @@ class Report:
 
 
 def _markup(svg: str) -> Markup:
-    return Markup(svg)  # noqa: S704  rendered by vl-convert, which escapes names
+    return Markup(svg)  # noqa: S704  Canvas escapes names

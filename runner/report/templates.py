@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import traceback
 from base64 import b64encode
@@ -69,31 +68,6 @@ class Templates:
             raise ReportError(f"{error.filename or file}:{error.lineno}", str(error.message)) from error
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
             raise ReportError(self._location(error, file), str(error) or type(error).__name__) from error
-
-    def chart(self, name: str) -> Path:
-        """Return the file of a chart's specification.
-
-        Raises:
-            ReportError: if no folder contains it.
-        """
-        return self.find(f"charts/{name}.vl.json")
-
-    def specification(self, name: str) -> dict[str, Any]:
-        """Return the Vega-Lite specification of a chart, without its data.
-
-        Raises:
-            ReportError: if the file is not a JSON object, with file and line.
-        """
-        file = self.chart(name)
-        try:
-            specification = json.loads(file.read_bytes())
-        except json.JSONDecodeError as error:
-            raise ReportError(f"{file}:{error.lineno}", f"is not JSON: {error.msg}") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise ReportError(file, f"cannot be read: {error}") from error
-        if not isinstance(specification, dict):
-            raise ReportError(f"{file}:1", "is not a Vega-Lite specification: expected a JSON object")
-        return specification
 
     def _location(self, error: Exception, file: Path) -> str:
         """Return the file and line of the template that raised an error."""

@@ -13,12 +13,9 @@ from runner.report.charts import Charted, Figure
 from runner.report.colors import TOKENS, themed
 from runner.report.sections import Feature, Label, features_with_tests
 from runner.report.svg import NARROW, PAPER, WIDE
-from runner.report.templates import Templates
-from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.report.samples import HOSTILE, attributions, full_drift_result, history, record_sample
 
-TEMPLATES = Templates((CHECKOUT / "reports_templates",))
 NAMES = [f"feature {i}" for i in range(30)]
 
 
@@ -68,7 +65,7 @@ def test_documents_without_records_have_the_other_charts() -> None:
 def test_each_chart_is_drawn_in_three_widths() -> None:
     """All colors are tokens, which serve light and dark; text is at least 11 pixels, and never scaled."""
     for figure in [*charted(NAMES).figures(), *charts.timeline_figures(history(12))]:
-        drawing = charts.draw(figure, TEMPLATES)
+        drawing = charts.draw(figure)
         for svg, width in ((drawing.svg, WIDE), (drawing.narrow, NARROW), (drawing.paper, PAPER)):
             assert re.search(r'<svg [^>]*width="(\d+)"', svg)[1] == str(width)  # type: ignore[index]
             assert f'viewBox="0 0 {width} ' in svg
@@ -85,7 +82,7 @@ def test_names_are_data_and_size_is_bounded(names: list[str]) -> None:
     """Whatever the names and however many, the charts together stay small."""
     total = 0
     for figure in charted(names).figures():
-        drawing = charts.draw(figure, TEMPLATES)
+        drawing = charts.draw(figure)
         total += len(drawing.svg) + len(drawing.narrow)
         assert set(re.findall(r"<(\w+)", drawing.svg)) <= {"svg", "path", "rect", "circle", "text", "tspan"}
         for text in re.findall(r"<text[^>]*>(.*?)</text>", drawing.svg):
@@ -97,7 +94,7 @@ def test_names_are_data_and_size_is_bounded(names: list[str]) -> None:
 def test_a_name_that_is_a_color_keeps_its_characters() -> None:
     """Colors are replaced in attributes only."""
     data = charted(["#15181e", "b"])
-    svg = themed(charts.draw(by_id(data, "shares"), TEMPLATES).svg)
+    svg = themed(charts.draw(by_id(data, "shares")).svg)
     assert "&#35;15181e" in svg
 
 
@@ -175,7 +172,7 @@ def test_another_reference_is_marked(golden: Golden) -> None:
     golden(one.sentence)
     golden(two.sentence)
     dotted = 'stroke-dasharray="1 3"'
-    assert [charts.draw(figure, TEMPLATES).svg.count(dotted) for figure in (one, two)] == [0, 1]
+    assert [charts.draw(figure).svg.count(dotted) for figure in (one, two)] == [0, 1]
 
 
 def test_hidden_features_are_counted() -> None:
@@ -185,7 +182,7 @@ def test_hidden_features_are_counted() -> None:
 
 def test_the_font_is_replaced_for_the_pdf() -> None:
     """The only font is that of typst."""
-    svg = charts.draw(by_id(charted(NAMES), "beeswarm"), TEMPLATES).paper
+    svg = charts.draw(by_id(charted(NAMES), "beeswarm")).paper
     assert set(re.findall('font-family="([^"]*)"', charts.with_pdf_font(svg))) == {"Libertinus Serif"}
 
 
@@ -193,4 +190,4 @@ def test_a_feature_without_tests_is_drawn() -> None:
     """Its evidence is 0."""
     data = charted(["a", "b"])
     features = tuple(Feature(name, 0.1, 0.5, 1, before=0.1, share_before=0.5, rank_before=1) for name in ("a", "b"))
-    assert charts.draw(by_id(replace(data, label=replace(data.label, features=features)), "quadrant"), TEMPLATES).svg
+    assert charts.draw(by_id(replace(data, label=replace(data.label, features=features)), "quadrant")).svg

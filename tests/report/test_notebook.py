@@ -30,7 +30,7 @@ for cell in json.load(open("report.ipynb", encoding="utf-8"))["cells"]:
         print("\\0" + cell["id"])
         exec(source, globals())
         last = source.splitlines()[-1]
-        if last.startswith(("Chart(", "Picture(")):
+        if last.startswith("Picture("):
             print(json.dumps(eval(last)._repr_mimebundle_(), ensure_ascii=False))
 """
 """Script that runs the code cells of a notebook without jupyter."""

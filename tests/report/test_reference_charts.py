@@ -9,7 +9,7 @@ import pytest
 from runner.domain.drift import DetectableChange
 from runner.explain.background import BaselineScore
 from runner.report.reference_charts import (
-    Member,
+    SweepPoint,
     attribution_bars,
     baseline_percentiles,
     detectable_changes,
@@ -64,11 +64,11 @@ def test_undetectable_changes_are_left_out(width: int) -> None:
 @WIDTHS
 def test_error_falls_with_the_cost(width: int) -> None:
     """Each kind has a line in its color; names that would cover others are left out."""
-    members = [Member(f"n={i}", "a" if i % 2 else "b <b>", 10 * i, 1e-3 / i) for i in range(1, 9)]
+    members = [SweepPoint(f"n={i}", "a" if i % 2 else "b <b>", 10 * i, 1e-3 / i) for i in range(1, 9)]
     svg = error_and_cost(members, width)
     assert len(circles(svg)) == len(members) + 2
     assert svg.count('stroke-opacity="0.5"') == 2
     assert {"a", "b &lt;b&gt;", "n=1"} <= set(texts(svg))
-    assert len(circles(error_and_cost([Member(HOSTILE[-2], HOSTILE[0], 7, 0.5)] * 2, width))) == 3
-    kinds = [Member("", str(i), 1 + i, 10.0**-i) for i in range(40)]
+    assert len(circles(error_and_cost([SweepPoint(HOSTILE[-2], HOSTILE[0], 7, 0.5)] * 2, width))) == 3
+    kinds = [SweepPoint("", str(i), 1 + i, 10.0**-i) for i in range(40)]
     assert len(circles(error_and_cost(kinds, width))) == 80

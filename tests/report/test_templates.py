@@ -1,15 +1,13 @@
-"""Own templates and charts, and the errors of invalid ones."""
+"""Own templates, and the errors of invalid ones."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runner.errors import ReportError
-from tests.cli_runner import CHECKOUT
 from tests.golden import Golden
 from tests.report.samples import BASELINE, REPORT, attributions
 
@@ -27,17 +25,6 @@ def test_a_single_template_can_be_replaced(tmp_path: Path) -> None:
     }
 
 
-def test_a_replaced_chart_is_in_all_formats(tmp_path: Path) -> None:
-    """Its color is on the page; PDF and notebook change too."""
-    (tmp_path / "charts").mkdir()
-    specification = json.loads((CHECKOUT / "reports_templates/charts/attributions.vl.json").read_text())
-    specification["encoding"]["color"]["value"] = "#123456"
-    (tmp_path / "charts/attributions.vl.json").write_text(json.dumps(specification))
-    shipped, own = REPORT.render(BASELINE, LIVE), replace(REPORT, templates=tmp_path).render(BASELINE, LIVE)
-    assert b"#123456" in own["report.html"]
-    assert all(own[name] != shipped[name] for name in shipped)
-
-
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
@@ -48,16 +35,12 @@ def test_a_replaced_chart_is_in_all_formats(tmp_path: Path) -> None:
         pytest.param("report.ipynb.j2", "\n{{ titel }}", ":2", id="undefined name in the notebook"),
         pytest.param("report.typ", "= A\n#let x = (\n", ":2", id="syntax of the PDF"),
         pytest.param("report.typ", "= A\n#titel\n", ":2", id="undefined name in the PDF"),
-        pytest.param("charts/attributions.vl.json", "{\n!}", ":2", id="JSON"),
-        pytest.param("charts/attributions.vl.json", "[]", ":1", id="no object"),
-        pytest.param("charts/attributions.vl.json", '{"mark": 7}', "", id="no chart"),
     ],
 )
 def test_an_invalid_template_is_an_error_with_its_line(
     tmp_path: Path, golden: Golden, name: str, content: str, line: str
 ) -> None:
     """File, line and problem are on one line; `attempt` renders the other formats."""
-    (tmp_path / "charts").mkdir()
     (tmp_path / name).write_text(content)
     report = replace(REPORT, templates=tmp_path)
     with golden.raises(ReportError) as caught:
@@ -66,7 +49,7 @@ def test_an_invalid_template_is_an_error_with_its_line(
     assert "\n" not in str(caught.value)
     files, problems = report.attempt(BASELINE, LIVE)
     assert len(files) + len(problems) == 3
-    assert len(problems) == (3 if name.startswith("charts") else 1)
+    assert len(problems) == 1
     missing = [format_ for format_ in ("report.html", "report.pdf", "report.ipynb") if format_ not in files]
     for format_, problem in zip(missing, problems, strict=True):
         assert format_ in problem
@@ -74,9 +57,9 @@ def test_an_invalid_template_is_an_error_with_its_line(
 
 
 def test_each_format_that_cannot_be_rendered_is_reported(tmp_path: Path, golden: Golden) -> None:
-    """An invalid chart prevents all three formats."""
-    (tmp_path / "charts").mkdir()
-    (tmp_path / "charts/attributions.vl.json").write_text("[]")
+    """With its own problem."""
+    for name in ("report.html.j2", "report.typ", "report.ipynb.j2"):
+        (tmp_path / name).write_text("{% if %}" if name.endswith(".j2") else "#titel")
     files, problems = replace(REPORT, templates=tmp_path).attempt(BASELINE, LIVE)
     assert (files, len(problems)) == ({}, 3)
     golden("\n".join(problems))
