@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -178,7 +179,8 @@ class DataFile:
         Raises:
             RecordError: `payload` if it cannot be read, `feature_count` or `too_long`.
         """
-        size = self.path.stat().st_size
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
         max_values = max(MAX_VALUES, MAX_VALUES_PER_BYTE * size)
         ended = subprocess.run(  # noqa: S603  our own program
             [sys.executable, "-X", "utf8", "-P", "-c", TRIAL, str(self.path), SAVED, str(max_values)],
@@ -193,7 +195,8 @@ class DataFile:
             problem = f"the process that reads it was ended by {signal.Signals(-ended.returncode).name}"
             raise RecordError("payload", f"not a readable Parquet file: {problem}; write the file again")
         if ended.returncode:
-            raise RecordError("payload", f"not a readable Parquet file: {ended.stdout.strip()}")
+            problem = ended.stdout.strip() or f"the process that reads it ended with exit code {ended.returncode}"
+            raise RecordError("payload", f"not a readable Parquet file: {problem}")
         width, rows = map(int, ended.stdout.split())
         if width > MAX_COLUMNS and not self.data.headers:
             raise RecordError("feature_count", too_many(width, "feature"))

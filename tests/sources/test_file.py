@@ -361,6 +361,16 @@ def test_parquet_file_that_crashes_polars_is_one_rejection(tmp_path: Path, golde
     golden(result.rejections[0]["problem"])
 
 
+def test_failure_of_the_other_process_is_one_rejection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, golden: Golden
+) -> None:
+    """It may have too little memory, for example."""
+    monkeypatch.setattr(file, "TRIAL", "raise MemoryError")
+    result = read_parquet(tmp_path, pl.DataFrame({"a": [1]}))
+    assert (result.events, result.rejected) == (1, {"payload": 1})
+    golden(result.rejections[0]["problem"])
+
+
 TYPED: list[st.SearchStrategy[Any]] = [
     st.integers(-(2**53), 2**53),
     st.floats(allow_nan=False, allow_infinity=False),
