@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DriftResult, Headline, Verdict
-from runner.domain.executions import Execution, Publication, Status, Window
+from runner.domain.executions import Execution, HistoryPoint, Publication, Status, Window
 from runner.domain.numbers import plural
 from runner.domain.records import Captured
 from runner.domain.schedules import ExecutionRecord
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 MODEL_INPUT = "model_input"
 """Rejection reason of records that the model rejects."""
+MOST_EARLIER = 24
+"""Number of earlier executions in the report of one without a verdict."""
 Files = Mapping[str, bytes | IO[bytes]]
 """Contents of files by name."""
 
@@ -390,6 +392,7 @@ class Monitor:
                 self._manifest(slot, status, headline, sentence),
                 counts=CaptureCounts.of(captured),
                 searched=tuple(self._searched(slot, captured)),
+                history=_earlier(slot),
             )
             notes = self._write(slot, manifest, {}, stopwatch)
             lines += [*(f"note: {note}" for note in notes), str(slot.target / REPORT)]
@@ -430,6 +433,7 @@ class Monitor:
             died=died or None,
             counts=CaptureCounts.of(captured) if captured else None,
             searched=tuple(self._searched(slot, captured)),
+            history=_earlier(slot),
         )
         files = _rejected(captured) if captured else {}
         self._write(slot, manifest, files, Stopwatch(self.writer.provenance.clock))
@@ -529,6 +533,12 @@ def _claim(slot: ExecutionSlot) -> None:
     stored = manifest_file.stored_window(slot.target)
     if manifest_file.is_finished(slot.target) and stored not in {None, slot.window}:
         raise OccupiedTarget(slot.target, f"contains an execution over {stored}")
+
+
+def _earlier(slot: ExecutionSlot) -> tuple[HistoryPoint, ...]:
+    """Return the results of earlier executions, without the changes by feature."""
+    points = manifest_file.earlier_points(slot.target, MOST_EARLIER)
+    return tuple(replace(point, share_changes={}) for point in points)
 
 
 def _loaded(contents: Mapping[str, bytes]) -> Manifest | None:

@@ -60,7 +60,7 @@ class Caption:
         table: numbers of the chart; None if other tables contain them.
         is_open: whether the page shows the table unfolded.
         section: section of the page: `changes`, `inputs`, `attributions`, `record`, `timeline`, `segments`, `parity`,
-            `baseline`, `detectable`.
+            `baseline`, `detectable`, `earlier`.
     """
 
     id: str

@@ -305,6 +305,9 @@ def _answers(manifest: Manifest, words: Verdict, doubtful: bool) -> Iterator[tup
         names = ("What happened", *ANSWERS[1:])
     action = f"{RESOLVE_CHECKS} {words.action}".strip() if doubtful else words.action
     changed = words.changed.removeprefix(f"{words.title}.").lstrip()
+    if manifest.failure_reason is not None:
+        changed, check, remedy = changed.partition(" Check ")
+        action = f"{check.lstrip()}{remedy} {action}".lstrip()
     for name, answer in zip(names, (changed, words.matters, action), strict=True):
         if answer:
             yield name, answer
@@ -352,6 +355,9 @@ def _figures(
     manifest: Manifest, labels: Sequence[Label], drift: DriftDocument | None, most_bars: int
 ) -> Iterator[Figure]:
     if not labels:
+        point = manifest.history_point
+        for figure in charts.timeline_figures([*manifest.history, point] if manifest.history and point else []):
+            yield replace(figure, section="earlier")
         return
     if not labels[0].is_compared or drift is None:
         scores = manifest.explanation.background.scores if manifest.explanation else None

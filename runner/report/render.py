@@ -329,7 +329,7 @@ class Report:
         return compile_pdf(self._templates.find("report.typ"), page, figures)
 
     def _notebook(self, page: Page, drawings: list[Drawing]) -> bytes:
-        constants = script_context(page.agg_method) if page.labels else {}
+        constants = script_context(page.agg_method or "mean_abs") if page.labels or page.figures else {}
         script = self._templates.render(
             "report.ipynb.j2",
             {

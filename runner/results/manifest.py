@@ -284,6 +284,7 @@ class Manifest:
         timings: seconds per step.
         detectable: smallest detectable changes in hourly windows of several sizes; None except for a baselining.
         searched: inputs of an execution that failed or had no data; None for others, and in earlier manifests.
+        history: results of executions before one that failed or had no data, oldest first; None as for `searched`.
     """
 
     stage: Literal["baseline", "monitor"]
@@ -304,6 +305,7 @@ class Manifest:
     timings: Mapping[str, float] | None = None
     detectable: tuple[DetectableChange, ...] | None = None
     searched: tuple[SearchedPlace, ...] | None = None
+    history: tuple[HistoryPoint, ...] | None = None
 
     @property
     def state(self) -> ExecutionState:

@@ -33,10 +33,21 @@ KEYS = (
     *(*HEAD_KEYS, *TIME_KEYS),
     *("words", "changes", "level", "level_alone", "effects", "counts", "verdict", "material"),
     *("estimator", "evaluations", "efficiency_residual", "standard_errors", "background", "hashes"),
-    *("preflight", "calls", "serving_parity", "quality", "model_changed", "notes", "detectable", "searched", "timings"),
+    *(
+        "preflight",
+        "calls",
+        "serving_parity",
+        "quality",
+        "model_changed",
+        "notes",
+        "detectable",
+        "searched",
+        "history",
+        "timings",
+    ),
 )
 """Keys of a manifest, in the order of the file."""
-FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "died", "notes", "counts", "searched", "timings")
+FAILURE_KEYS = (*HEAD_KEYS, *TIME_KEYS, "failure_reason", "died", "notes", "counts", "searched", "history", "timings")
 """Keys of the manifest of a failed execution, in the order of the file."""
 SECTIONS = {"time", "explanation", "comparison"}
 """Fields of `Manifest` whose own fields are at the top level of the file."""
@@ -101,7 +112,7 @@ def as_document(manifest: Manifest) -> dict[str, object]:
     values["notes"] = list(manifest.notes)
     if manifest.counts is not None:
         values["counts"] = asdict(manifest.counts)
-    for key in ("detectable", "searched"):
+    for key in ("detectable", "searched", "history"):
         if key in values:
             values[key] = [asdict(each) for each in getattr(manifest, key)]
     if manifest.time is not None:

@@ -133,6 +133,10 @@ def test_window_without_traffic_completes_on_request(tmp_path: Path, golden: Gol
     golden(execution.message)
     stored = manifest(tmp_path)
     assert (stored["status"], stored["headline"], stored["counts"]["events"]) == (Status.COMPLETED, "No data", 0)
+    assert stored["history"] == []
+    later = orjson.loads((Path(stage.run(Window.parse("2026-01-05T11")).directory) / "manifest.json").read_bytes())
+    assert [each["start"] for each in later["history"]] == ["2026-01-05T09:00:00Z"]
+    published.pop()
     assert not {"failure_reason", "verdict", "level"} & set(stored)
     report = (Path(execution.directory) / "report.html").read_text()
     assert "No data" in report

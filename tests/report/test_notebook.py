@@ -15,12 +15,14 @@ import pytest
 
 from runner.domain.attributions import GlobalAttributions
 from runner.domain.drift import DetectableChange
+from runner.domain.executions import Status
 from runner.errors import NO_DATA
 from runner.results.manifest_file import dump_manifest
 from tests.golden import Golden
-from tests.report.samples import BASELINE, EXECUTION, FAILURE, HOSTILE, attributions, files, full_report, write
+from tests.report.samples import BASELINE, EXECUTION, FAILURE, HOSTILE, attributions, files, full_report, history, write
 from tests.report.visible import numbers
 
+SKIPPED = replace(FAILURE, status=Status.COMPLETED, headline="No data", failure_reason=None)
 NAMES = [f"feature {i}" for i in range(12)]
 RUN = """
 import json, sys
@@ -100,9 +102,15 @@ def test_the_notebook_of_a_reference_has_no_comparison(tmp_path: Path, golden: G
 
 
 def test_the_notebook_of_a_failure_prints_the_reason(tmp_path: Path) -> None:
-    """There is nothing to draw."""
-    folder = write(tmp_path, files(FAILURE))
-    assert run_notebook(folder)["verdict"] == f"{FAILURE.headline}. {NO_DATA}\n"
+    """And the results of earlier executions, if there are any."""
+    for document in (FAILURE, replace(FAILURE, history=history(5)), replace(SKIPPED, history=history(5))):
+        folder = write(tmp_path, files(document))
+        printed, notebook = run_notebook(folder), json.loads((folder / "report.ipynb").read_text())
+        assert printed["verdict"] == f"{document.headline}. {NO_DATA}\n"
+        assert ("windows" in printed) == (document.history is not None)
+        for cell in notebook["cells"]:
+            if cell["id"] == "windows":
+                assert printed["windows"] == "".join(cell["outputs"][0]["text"])
     nbformat.validate(json.loads((folder / "report.ipynb").read_text()))
 
 

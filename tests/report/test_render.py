@@ -183,9 +183,10 @@ def test_a_failed_execution_has_a_page(golden: Golden) -> None:
 def test_execution_without_verdict_says_where_it_looked(tmp_path: Path, golden: Golden) -> None:
     """Page, PDF and notebook name each input with its setting; the command is above the appendix."""
     searched = (SearchedPlace("captures", "s3://<b>/09 to s3://<b>/10", "0 files"), SearchedPlace("model", "m.ubj", ""))
-    folder = write(tmp_path, files(replace(FAILURE, searched=searched, command="python -m <b>")))
+    failure = replace(FAILURE, searched=searched, command="python -m <b>", history=history(5))
+    folder = write(tmp_path, files(failure))
     page, notebook = ((folder / name).read_text() for name in ("report.html", "report.ipynb"))
-    assert headings(page) == ["Where it looked", "Run it again", "Appendix"]
+    assert headings(page) == ["Earlier windows", "Where it looked", "Run it again", "Appendix"]
     assert page.count("python -m &lt;b&gt;") == 1
     golden(visible(page).partition("\nWhere it looked\n")[2].partition("\nAppendix\n")[0])
     assert "m.ubj" in pdf_text(folder / "report.pdf")
