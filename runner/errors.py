@@ -257,7 +257,8 @@ class NoData(ShapwatchError):
     """
 
     REMEDY = (
-        "Check monitor.endpoint, monitor.variant, paths.capture and stage.window, and that the endpoint had traffic."
+        "Check monitor.endpoint, monitor.variant, paths.capture and stage.window, and that the endpoint had traffic. "
+        "If windows of a monitor may be empty, set schedule.on_empty=skip."
     )
     window: object
     prefixes: Sequence[str]

@@ -224,7 +224,7 @@ def minimum_detectable(policy: DriftPolicy, reference_rows: int, tests: int) -> 
     shown = [f"{change:.0%} of {rows:,}" for rows, change in changes.items() if change < 1]
     if not shown:
         return f"minimum detectable change: none with {plural(reference_rows, 'reference record')}"
-    return f"minimum detectable change of one feature, as a share of an hour's records: {', '.join(shown)}"
+    return f"minimum detectable change of one feature: in {', '.join(shown)} records an hour"
 
 
 def _detectable(result: DriftResult) -> str:

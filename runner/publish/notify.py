@@ -219,7 +219,9 @@ def message(publication: Publication, min_level: Level) -> Message | None:
     kind, word = found
     words = publication.words
     title = " ".join(f"{word}: {words.title} ({publication.monitor})".split())
-    answers = {"What changed": words.changed, "How much it matters": words.matters, "What to do": words.action}
+    first = "What happened" if publication.status is Status.FAILED else "What changed"
+    changed = words.changed.removeprefix(f"{words.title}.").lstrip()
+    answers = {first: changed, "How much it matters": words.matters, "What to do": words.action}
     lines = [words.title, "", *(f"{name}: {answer}" for name, answer in answers.items() if answer)]
     if publication.drift and (start := since(publication.drift)):
         lines.append(f"Since: {start}")

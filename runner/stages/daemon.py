@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from runner.scheduling.daemon.supervisor import (
     log_summary,
 )
 from runner.stages.status import ENDED, LastVerdict, last_verdict
-from runner.stages.terminal import marked
+from runner.stages.terminal import SYMBOLS, marked
 from runner.types import NO_OTHER_KEYS, Experiment, Port, Seconds
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class LevelLog:
 
     def __init__(self, executions: ExecutionTable, clock: Callable[[], datetime]) -> None:
         self._executions, self._clock = executions, clock
-        self._unchanged: list[Window] = []
+        self._unchanged: list[tuple[Window, Mark]] = []
         self._last_hour: datetime | None = None
 
     def add(self, execution: ExecutionRecord) -> None:
@@ -187,7 +188,7 @@ class LevelLog:
         except LedgerError:
             before = None
         if verdict.mark is Mark.FEW or (before and before.mark is verdict.mark):
-            self._unchanged.append(execution.window)
+            self._unchanged.append((execution.window, verdict.mark))
             return
         change = marked(verdict.mark) + (f", was {before.mark.words.lower()}" if before else "")
         logger.log(
@@ -210,8 +211,10 @@ class LevelLog:
         if not self._unchanged or (hour == self._last_hour and not is_last):
             return
         counted, self._unchanged, self._last_hour = self._unchanged, [], hour
-        period = Window(min(each.start for each in counted), max(each.end for each in counted))
-        logger.info("%s: no change of level in %s", period, plural(len(counted), "execution"))
+        period = Window(min(each.start for each, _ in counted), max(each.end for each, _ in counted))
+        marks = Counter(mark for _, mark in counted)
+        levels = ", ".join(f"{marks[mark]:,} {mark.words.lower()}" for mark in SYMBOLS if marks[mark])
+        logger.info("%s: no change of level in %s: %s", period, plural(len(counted), "execution"), levels)
 
 
 def _explanation(execution: ExecutionRecord, verdict: LastVerdict) -> Iterator[str]:

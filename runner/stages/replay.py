@@ -19,6 +19,7 @@ from runner import storage
 from runner.domain.executions import HOUR, Execution, Outcome
 from runner.domain.numbers import Count, Finite, Seed, plural
 from runner.domain.records import Event, Payload
+from runner.domain.schedules import first_line
 from runner.errors import SettingsError, listed
 from runner.protocols import Model, Track
 from runner.records import capture
@@ -189,7 +190,8 @@ class Quickstart:
         executions = [execute() for execute in self.executions]
         message = "\n".join(step.message for step in (*steps, *executions))
         last = verdict_text(executions[-1].directory, executions[-1].message)
-        short = "\n".join([*(step.message for step in steps), *map(_headline, executions), "", last])
+        earlier, headline = map(_headline, executions[:-1]), first_line(_headline(executions[-1]))
+        short = "\n".join([*(step.message for step in steps), *earlier, headline, "", last])
         succeeded = all(execution.succeeded for execution in executions)
         return Outcome(message, succeeded, text=short if last and succeeded else "")
 

@@ -412,7 +412,7 @@ def test_a_new_daemon_knows_the_level_of_the_previous_window(
     with start(bench) as run:
         end(bench, run, 2, results[Mark.NONE])
     assert not [record for record in caplog.records if hasattr(record, "execution")]
-    assert caplog.messages[-1].endswith("no change of level in 1 execution")
+    assert caplog.messages[-1].endswith("no change of level in 1 execution: 1 no drift")
 
 
 def test_an_unreadable_result_is_logged_as_before(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
