@@ -353,7 +353,10 @@ class ReadableFormatter(logging.Formatter):
         """Return the formatted record."""
         from runner.errors import printable
 
-        context = " ".join(f"{key} {value}" for key, value in self._context.values(record).items())
+        values = self._context.values(record)
+        schedule = [str(values["schedule"])] if "schedule" in values else []
+        execution = [f"execution {values['execution']}"] if "execution" in values else []
+        context = ", ".join([*schedule, *execution])
         text = super().format(record)
         return printable(f"{context}: {text}" if context else text)
 

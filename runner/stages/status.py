@@ -329,7 +329,7 @@ def _text(report: LedgerReport) -> str:
     calm = [each for each in report.schedules if each.is_calm]
     folded = calm if len(calm) > MOST_CALM else []
     if shown := [each for each in report.schedules if each not in folded]:
-        headers = ["LEVEL", "SCHEDULE", "STATUS", "LAST (UTC)", "LAST STATUS", "NEXT (UTC)", "NEXT (LOCAL)", "REMARK"]
+        headers = ["LEVEL", "SCHEDULE", "LAST (UTC)", "NEXT (UTC)", "REMARK"]
         lines += ["", table(headers, list(map(_row, shown)))]
     if folded:
         upcoming = min((each.upcoming for each in folded if each.upcoming), default=None)
@@ -347,17 +347,27 @@ def _episode_row(episode: Episode) -> list[object]:
 
 def _row(report: ScheduleReport) -> list[object]:
     """Return the cells of a schedule; the remark is the problem, or the change that raised an alert."""
-    schedule, last, upcoming, verdict = report.schedule, report.last, report.upcoming, report.verdict
-    change = None
+    last, verdict, change = report.last, report.verdict, None
     if verdict and verdict.mark.is_alert:
         change = " ".join(f"{verdict.title}, since {verdict.since}".split() if verdict.since else verdict.title.split())
     return [
         marked(verdict.mark) if verdict else None,
-        schedule.name,
-        schedule.status,
-        last.scheduled if last else None,
-        last.status if last else None,
-        upcoming,
-        f"{upcoming.astimezone():%F %T %Z}" if upcoming else None,
+        report.schedule.name,
+        _last(last, is_known=verdict is not None) if last else None,
+        _next(report),
         "; ".join(each for each in (change, report.remark) if each) or None,
     ]
+
+
+def _last(execution: ExecutionRecord, is_known: bool) -> str:
+    """Return the scheduled time of an execution, and its status unless the level says the same."""
+    status = "" if is_known and execution.status in ENDED else f" {execution.status}"
+    return f"{execution.scheduled:%F %H:%M}{status}"
+
+
+def _next(report: ScheduleReport) -> str | None:
+    """Return the next scheduled time, with the local time if it differs; the status of a stopped schedule."""
+    if report.upcoming is None:
+        return report.schedule.status if report.schedule.status is ScheduleStatus.STOPPED else None
+    local = report.upcoming.astimezone()
+    return f"{report.upcoming:%F %H:%M}" + (f" ({local:%H:%M %Z})" if local.utcoffset() else "")
