@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from runner.domain.drift import DriftResult, FeatureDrift, InputResult, LabelResult
-from runner.drift.changed_categories import CLEAR, NOTABLE, SIGNIFICANCE, ChangedCategories
+from runner.drift.changed_categories import CLEAR, NOTABLE, PLAUSIBLE, SIGNIFICANCE, ChangedCategories
 from runner.drift.changed_numbers import ChangedNumbers, Likely, ks_distance
 from runner.drift.counts import hypergeometric
 from runner.drift.histograms import format_value
@@ -158,16 +158,24 @@ class _Attributed:
 
 def _insignificant(before: pl.Series, now: pl.Series) -> str | None:
     """Describe a change of values that is clear by itself, but not among the tests of all features."""
+    change = _missing(before, now, SIGNIFICANCE)
     before, now = before.drop_nulls(), now.drop_nulls()
-    if before.is_empty() or now.is_empty():
-        return None
-    numbers = ChangedNumbers.of(before, now) if are_numeric(before, now) else None
-    if numbers is None or numbers.codes is not None:
-        shares = ChangedCategories.of(before, now)
-        change = (shares.exchanged() or shares.largest()) if shares.p(shares.now) < SIGNIFICANCE else None
-    else:
-        change = None if numbers.fits(numbers.before_N) else numbers.quantiles()
+    if change is None and not before.is_empty() and not now.is_empty():
+        numbers = ChangedNumbers.of(before, now) if are_numeric(before, now) else None
+        if numbers is None or numbers.codes is not None:
+            shares = ChangedCategories.of(before, now)
+            change = (shares.exchanged() or shares.largest()) if shares.p(shares.now) < PLAUSIBLE else None
+        if numbers is not None and change is None and not numbers.fits(numbers.before_N):
+            change = numbers.quantiles()
     return f"a possible change of its values is not significant: {change}" if change else None
+
+
+def _missing(before: pl.Series, now: pl.Series, level: float) -> str | None:
+    """Describe a change of the share of missing values that is significant at a level; None without one."""
+    nulls = before.null_count(), now.null_count()
+    if hypergeometric(nulls[1], sum(nulls), len(now), len(before) + len(now)) >= level:
+        return None
+    return f"missing in {nulls[1] / len(now):.0%} of the records ({nulls[0] / len(before):.0%} in the reference)"
 
 
 def _elsewhere(result: DriftResult) -> str:
@@ -195,11 +203,9 @@ def likely_cause(before: pl.Series, now: pl.Series, order: Callable[[], int] = l
         order: returns 1 if the records have the same order by this feature as before, -1 if it is reversed, and 0 if
             this is unknown.
     """
-    missing = before.null_count() / len(before), now.null_count() / len(now)
-    nulls = before.null_count() + now.null_count()
-    clear = hypergeometric(now.null_count(), nulls, len(now), len(before) + len(now)) < CLEAR
-    if clear and abs(missing[1] - missing[0]) >= NOTABLE:
-        return Likely(f"missing in {missing[1]:.0%} of the records ({missing[0]:.0%} in the reference)")
+    missing = _missing(before, now, CLEAR)
+    if missing and abs(now.null_count() / len(now) - before.null_count() / len(before)) >= NOTABLE:
+        return Likely(missing)
     before, now = before.drop_nulls(), now.drop_nulls()
     if now.is_empty() or before.is_empty():
         return None

@@ -20,6 +20,8 @@ NOTABLE = 0.03
 """Smallest stated change of the share of missing values, of a value or of a category."""
 MOST_NAMES = 3
 """Maximum number of categories that a cause names."""
+PLAUSIBLE = 0.05
+"""Significance level from which the shares of categories may be equal, because their test is conservative."""
 SIMILAR = 0.7
 """Smallest ratio of the share of a new category to that of the one that it replaces; the largest one is its inverse."""
 
@@ -93,7 +95,7 @@ class ChangedCategories:
         first, second = self._extremes()
         if min(-self.change(first), self.change(second)) < NOTABLE or self.p(self.now) >= CLEAR:
             return None
-        if self.p({**self.now, first: self.now.get(second, 0.0), second: self.now.get(first, 0.0)}) <= SIGNIFICANCE:
+        if self.p({**self.now, first: self.now.get(second, 0.0), second: self.now.get(first, 0.0)}) <= PLAUSIBLE:
             return None
         shares = [f"{side.get(name, 0.0):.0%}" for name in (first, second) for side in (self.before, self.now)]
         fallen, grown = " to ".join(shares[:2]), " to ".join(shares[2:])

@@ -63,6 +63,7 @@ MODULI = (10.0, 100.0, 256.0, 1000.0, 65536.0)
 """Divisors whose remainders may be live values, such as the last digit, or a byte."""
 MIXED = np.geomspace(2, 2000, 80)
 """Factors that are tried for a part of the records; their inverses, too."""
+MIXED_STEP = float(MIXED[1] / MIXED[0])
 NOTICEABLE = 0.5
 """Smallest noticeable change of a value, in standard deviations of the reference."""
 NORMAL_RANGE = 1.3489795003921634
@@ -88,6 +89,8 @@ YEARS = (1950, 2100)
 """Range of the year from which an age may have been subtracted."""
 PROBABILITIES = np.linspace(0.1, 0.9, 17)
 """Probabilities of the quantiles whose ratios estimate a factor."""
+FITTED = 0.75
+"""Largest distance that the best parameter leaves, relative to the limit of a distance without a parameter."""
 MOST_MISSES = 10
 """Number of parameters in a row that do not fit, after which no further ones are tried."""
 FUNCTIONS: Mapping[str, Callable[[Values], Values]] = {
@@ -385,8 +388,11 @@ class ChangedNumbers:
         close = [found for found in self._transformations() if found.gap <= self.allowed and found.gap < initial / 2]
         if any(found.mirrored for found in close) and (kept := order()):
             close = [found.with_evidence for found in close if found.mirrored == (kept < 0)]
+        mixed = self._mixed(initial) if not close or close[0].gap > HALF * self.allowed else None
+        if mixed and (not close or mixed.gap < HALF * close[0].gap):
+            close[1:] = [mixed]
         if not close:
-            return self._mixed(initial) or self._spread()
+            return self._spread()
         first, *others = [found.text for found in close]
         return f"{first}, or {others[0]}" if others else first
 
@@ -493,9 +499,9 @@ class ChangedNumbers:
                 if misses > MOST_MISSES:
                     break
         fitting = [step for step, gap in left.items() if gap <= self.allowed]
-        if not fitting:
-            return None
         least = min(left.values())
+        if least > FITTED * self.allowed:
+            return None
         near = [step for step, gap in left.items() if gap <= least * 1.02 + 1e-12]
         return at(min(fitting)), at(max(fitting)), at(round(float(np.median(near))))
 
@@ -508,8 +514,8 @@ class ChangedNumbers:
             return None
         return f"opposite sign in about {part:.0%} of the records"
 
-    def _mixed(self, initial: float) -> str | None:
-        """Describe another factor in part of the records."""
+    def _mixed(self, initial: float) -> Transformation | None:
+        """Return another factor in part of the records, with the interval of factors that fit."""
         points = np.union1d(*self.sides)
         before_P, now_P = (np.searchsorted(side, points, "right") / len(side) for side in self.sides)
         found = []
@@ -521,8 +527,9 @@ class ChangedNumbers:
         if least > min(self.allowed, initial / 3) or not NOTABLE <= part <= ALL:
             return None
         near = [each for gap, each, _ in found if gap <= self.allowed and (each > 1) == (factor > 1)]
-        text = f"about {_times(factor)} the reference values ({_range(min(near), max(near))})"
-        return f"{text} in about {part:.0%} of the records"
+        low, high = min(near) / MIXED_STEP**HALF, max(near) * MIXED_STEP**HALF
+        text = f"about {_times(factor)} the reference values ({_range(low, high)}) in about {part:.0%} of the records"
+        return Transformation(least, text)
 
     def _out_of_range(self) -> str | None:
         """Describe numbers outside the range of the reference, and the factor that explains them."""

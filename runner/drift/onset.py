@@ -51,6 +51,8 @@ EVIDENCE = math.log(100)
 """Logarithm of the likelihood ratio from which an earlier window has a change, or does not have it."""
 TIME = "%FT%TZ"
 """Format of times, in UTC."""
+ROWS_PER_BIN = 10
+"""Minimum number of records per bin in the comparison of earlier windows with the changed one."""
 Scores = NDArray[np.float64]
 
 
@@ -183,28 +185,44 @@ class _Observed:
         sides = (self.missing[1], self.rows[1]), (changed.missing[1], changed.rows[1]), (self.missing[0], self.rows[0])
         total = _log_likelihood_ratio(*(np.array([share, 1 - share]) * rows for share, rows in sides))
         present = [(1 - share) * rows for share, rows in sides]
-        shares = self.histogram and changed.histogram and _aligned(self.histogram, changed.histogram)
+        shares = (
+            self.histogram and changed.histogram and _aligned(self.histogram, changed.histogram, self._bins(changed))
+        )
         if not shares:
             known = 1 / (1 + self.rows[0])
             shares = tuple(np.array([share, 1 - share]) for share in (self.unseen, changed.unseen, known))
         return total + _log_likelihood_ratio(*(share_B * rows for share_B, rows in zip(shares, present, strict=True)))
+
+    def _bins(self, changed: _Observed) -> int:
+        """Return the number of bins of numbers whose shares are known well enough."""
+        return max(2, min(self.rows[0], changed.rows[1]) // ROWS_PER_BIN)
 
 
 Shares = tuple[NDArray[np.float64], ...]
 """Shares of bins: of the live records of a window, of the changed ones, and of the reference records."""
 
 
-def _aligned(window: Histogram, changed: Histogram) -> Shares | None:
-    """Return the shares of the window's bins, or of the categories that both histograms name and of all others."""
+def _aligned(window: Histogram, changed: Histogram, bins: int) -> Shares | None:
+    """Return the shares of bins or categories: of a window, of the changed records, and of the reference.
+
+    Args:
+        window: histogram of the window; its bins are pooled.
+        changed: histogram of the changed records. Categories that only one histogram names are one category.
+        bins: maximum number of bins.
+    """
     if bool(window.edges) != bool(changed.edges):
         return None
     if window.edges:
         cumulated = np.append(0.0, np.cumsum(changed.live))
         inner = np.interp(window.edges[1:-1], changed.edges, cumulated)
-        return np.array(window.live), np.diff(inner, prepend=0.0, append=1.0), np.array(window.reference)
+        sides = np.array([window.live, np.diff(inner, prepend=0.0, append=1.0), window.reference])
+        middle_B = sides[1:].mean(axis=0)
+        pool_B = ((np.cumsum(middle_B) - middle_B / 2) * bins).astype(int)
+        pooled = np.add.reduceat(sides, np.flatnonzero(np.diff(pool_B, prepend=-1)), axis=1)
+        return pooled[0], pooled[1], pooled[2]
     names = [name for name in window.names if name in changed.names]
-    sides = (window, window.live), (changed, changed.live), (window, window.reference)
-    known = [[shares[side.names.index(name)] for name in names] for side, shares in sides]
+    named = (window, window.live), (changed, changed.live), (window, window.reference)
+    known = [[shares[side.names.index(name)] for name in names] for side, shares in named]
     return tuple(np.array([*each, max(0.0, 1 - sum(each))]) for each in known)
 
 

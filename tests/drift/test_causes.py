@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from runner.domain.attributions import Attributions, Explained
-from runner.drift.causes import MOST_CAUSES, SAME, likely_cause, with_causes
+from runner.domain.drift import InputResult, Level
+from runner.drift.causes import MOST_CAUSES, REVERSED, SAME, likely_cause, with_causes
 from runner.drift.detect import detect_drift
 from tests.drift.samples import HOUR, POLICY, SCALES, compared, local_attributions
 from tests.golden import Golden
@@ -235,3 +238,94 @@ def test_cause_of_a_group_is_that_of_its_most_changed_feature(now: dict[str, Any
     (cause,) = [feature.cause for feature in label.features if feature.name == name]
     assert cause is not None
     golden(cause)
+
+
+def small_change(kind: str, size: float, rng: np.random.Generator) -> tuple[pl.Series, pl.Series]:
+    """Return values of 600 reference and 400 live records that differ by this size."""
+    if kind == "categories":
+        mix = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.4 - size, 0.3, 0.2 + size, 0.1])
+        return tuple(  # type: ignore[return-value]
+            pl.Series(rng.choice(["a", "b", "c", "d"], rows, p=p)) for rows, p in zip((600, 400), mix, strict=True)
+        )
+    before, now = rng.normal(size=600), rng.normal(size=400)
+    if kind == "codes":
+        return pl.Series((2 * before).round().clip(-3, 3)), pl.Series((2 * now + 2 * size).round().clip(-3, 3))
+    if kind == "missing":
+        return (
+            pl.Series([None if gap else x for x, gap in zip(side, rng.random(len(side)) < share, strict=True)])
+            for side, share in ((before, 0.03), (now, 0.03 + size))
+        )  # type: ignore[return-value]
+    return pl.Series(before), pl.Series(now * (1 + size) + size)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "codes", "categories", "missing"])
+def test_values_are_called_unchanged_only_if_they_are(kind: str) -> None:
+    """Where a cause says that the values are unchanged, scipy's tests do not reject it at 0.5 %."""
+    reference, live = local_attributions(600, 0), local_attributions(400, 1, SCALES * 9)
+    name = reference.names[0]
+    found = compared(POLICY, reference, live, "mean_abs", HOUR)
+    tested = InputResult(name, Level.NONE, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, constant=False)
+    texts = []
+    for seed, size in enumerate(np.linspace(0, 0.4, 9).repeat(3).tolist()):
+        before, now = small_change(kind, size, np.random.default_rng(seed))
+        tables = [inputs_like(side).with_columns(x.alias(name)) for side, x in ((reference, before), (live, now))]
+        (label,) = with_causes(replace(found, inputs=(tested,)), tables[0], tables[1]).labels
+        (text,) = [feature.cause or "" for feature in label.features if feature.name == name]
+        texts.append(text.startswith(SAME))
+        if texts[-1]:
+            assert difference(before, now) > 0.005
+    assert texts[0]
+    assert not texts[-1]
+
+
+def difference(before: pl.Series, now: pl.Series) -> float:
+    """Return the smallest of scipy's p-values: of missing values, of numbers, and of up to 10 different values."""
+    p = [stats.fisher_exact([[side.null_count(), len(side) - side.null_count()] for side in (before, now)]).pvalue]
+    before, now = before.drop_nulls(), now.drop_nulls()
+    if before.dtype.is_numeric():
+        p.append(stats.ks_2samp(before.to_numpy(), now.to_numpy()).pvalue)
+    names = sorted({*before.to_list(), *now.to_list()})
+    if len(names) <= 10:
+        p.append(stats.chi2_contingency([[(side == name).sum() for name in names] for side in (before, now)]).pvalue)
+    return float(min(p))
+
+
+@pytest.mark.parametrize("kind", ["opposite sign", "1 minus", "offset"])
+def test_correlations_decide_between_reverse_order_and_an_offset(kind: str) -> None:
+    """The values of a feature that is related to another one, with a symmetric distribution."""
+    rng = np.random.default_rng(3)
+    tables = []
+    for rows in (1000, 400):
+        related = rng.normal(size=rows)
+        rate = (0.1 + 0.02 * (0.8 * related + 0.6 * rng.normal(size=rows))).clip(0.01, 0.3)
+        tables.append(pl.DataFrame({"rate": rate, "related": related, "other": rng.normal(size=rows)}))
+    changes = {"opposite sign": -pl.col("rate"), "1 minus": 1 - pl.col("rate"), "offset": pl.col("rate") + 0.8}
+    sides = []
+    for table in (tables[0], tables[1].with_columns(rate=changes[kind])):
+        phi_NDL = np.zeros((table.height, 3, 1))
+        sides.append(
+            Explained(table, Attributions(tuple(table.columns), ("y",), phi_NDL, np.zeros(1), phi_NDL[:, 0], 0))
+        )
+    result = detect_drift(replace(POLICY, classifier=True), sides[0], sides[1], "mean_abs", HOUR)
+    (cause,) = [each.cause or "" for each in result.inputs if each.name == "rate"]
+    beginning = {"opposite sign": "opposite sign, as", "1 minus": "1 minus the reference values: in reverse order, as"}
+    assert cause.startswith(beginning.get(kind, "about 0."))
+    assert ", or " not in cause
+    assert ("higher" in cause) == (kind == "offset")
+
+
+def test_reversed_values_are_not_called_unchanged() -> None:
+    """Codes in reverse order may have the same distribution; their correlations show it."""
+    rng = np.random.default_rng(4)
+    before, now = ((pl.Series((3 + rng.normal(size=rows)).round().clip(1, 5))) for rows in (600, 400))
+    tables = [pl.DataFrame({"a": side, "b": side + rng.normal(size=len(side)) / 2}) for side in (before, now)]
+    tables[1] = tables[1].with_columns(a=6 - pl.col("a"))
+    sides = []
+    for table, scale in zip(tables, (1.0, 9.0), strict=True):
+        phi_NDL = rng.normal(size=(table.height, 2, 1)) * np.array([scale, 1])[:, None]
+        sides.append(Explained(table, Attributions(("a", "b"), ("y",), phi_NDL, np.zeros(1), phi_NDL.sum(axis=1), 0)))
+    result = detect_drift(replace(POLICY, classifier=True), sides[0], sides[1], "mean_abs", HOUR)
+    assert result.association is not None
+    assert result.association.reversed in {"a", "b"}
+    causes = {feature.name: feature.cause for feature in result.labels[0].features}
+    assert causes[result.association.reversed] == REVERSED

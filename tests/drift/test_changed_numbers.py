@@ -1,0 +1,164 @@
+"""Transformations of numbers: what is stated is true of the change that was made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+
+from runner.drift.causes import SAME, likely_cause
+
+Values = np.ndarray
+FACTOR = re.compile(
+    r"about (1/)?([\d.,]+) (?:times|of) the reference values \((1/)?([\d.,]+)(?:–| to )(1/)?([\d.,]+)\)"
+)
+OFFSET = re.compile(r"about [\d.,]+ (higher|lower) than the reference values \(([\d.,]+)–([\d.,]+)\)")
+SHARE = re.compile(r"in (?:about )?(\d+)% of the records")
+ROUNDED = 1.006
+"""Largest ratio of a number to the one that is shown with three digits."""
+POPULATIONS: dict[str, Callable[[np.random.Generator, int], Values]] = {
+    "incomes": lambda rng, rows: np.exp(rng.normal(10.3, 0.6, rows)),
+    "scores": lambda rng, rows: rng.normal(650, 70, rows),
+    "distances": lambda rng, rows: rng.exponential(14, rows),
+    "rates": lambda rng, rows: rng.beta(2, 9, rows),
+}
+
+
+def stated(before: Values, now: Values) -> str:
+    """Return the text of the likely cause."""
+    cause = likely_cause(pl.Series(before), pl.Series(now))
+    return cause.text if cause else SAME
+
+
+def number(inverse: str | None, figure: str) -> float:
+    """Return a number in words such as 1/12."""
+    value = float(figure.replace(",", ""))
+    return 1 / value if inverse else value
+
+
+def factor_interval(text: str) -> tuple[float, float] | None:
+    """Return the interval of the factor; None if none is stated."""
+    found = FACTOR.search(text)
+    return (number(found[3], found[4]), number(found[5], found[6])) if found else None
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_true_factor_is_in_its_interval(population: str) -> None:
+    """A stated interval has the true factor in at least 95 % of the cases; a factor is stated in almost all of them."""
+    draw, inside, cases = POPULATIONS[population], 0, 20
+    for seed in range(cases):
+        rng = np.random.default_rng([seed, 1])
+        factor = float(np.exp(rng.choice([-1, 1]) * rng.uniform(0.4, 4)))
+        interval = factor_interval(stated(draw(rng, 800), draw(rng, 300) * factor))
+        assert interval is not None
+        inside += interval[0] / ROUNDED <= factor <= interval[1] * ROUNDED
+    assert inside >= 0.95 * cases
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_true_offset_is_in_its_interval(population: str) -> None:
+    """The same holds for a difference, with its direction; other causes may fit, too."""
+    draw, inside, found = POPULATIONS[population], 0, 0
+    for seed in range(20):
+        rng = np.random.default_rng([seed, 2])
+        before, now = draw(rng, 800), draw(rng, 300)
+        offset = float(rng.choice([-1, 1]) * rng.uniform(0.7, 3) * before.std())
+        if match := OFFSET.search(stated(before, now + offset)):
+            found += 1
+            low, high = (number(None, end) for end in match.groups()[1:])
+            assert (match[1] == "higher") == (offset > 0)
+            inside += low / ROUNDED <= abs(offset) <= high * ROUNDED
+    assert found >= 17
+    assert inside >= 0.9 * found
+
+
+@pytest.mark.parametrize("factor", [100, 12, 7.8, 1 / 12, 0.01])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.7])
+def test_factor_of_a_part_of_the_records(factor: float, share: float) -> None:
+    """Records from a source with another unit: their factor, and how many they are."""
+    rng = np.random.default_rng(int(share * 10))
+    before, now = (POPULATIONS["incomes"](rng, rows) for rows in (1000, 400))
+    altered = rng.random(400) < share
+    text = stated(before, np.where(altered, now * factor, now))
+    interval, part = factor_interval(text), SHARE.search(text)
+    assert interval is not None
+    assert part is not None
+    assert interval[0] <= factor <= interval[1]
+    assert int(part[1]) / 100 == pytest.approx(altered.mean(), abs=0.06)
+
+
+def test_a_mixture_is_not_hidden_by_one_factor_that_hardly_fits() -> None:
+    """Three times the incomes in a part of the records resemble a smaller factor of all of them."""
+    for seed, share in enumerate((0.4, 0.5, 0.65)):
+        rng = np.random.default_rng([seed, 3])
+        before, now = (POPULATIONS["incomes"](rng, rows) for rows in (1000, 500))
+        text = stated(before, np.where(rng.random(500) < share, now * 3, now))
+        assert any(
+            interval[0] <= 3 <= interval[1]
+            for part in text.split(", or ")
+            if "in about" in part and (interval := factor_interval(part))
+        ), text
+
+
+@pytest.mark.parametrize("divisor", [10, 100, 256, 1000])
+def test_remainders_have_their_divisor(divisor: int) -> None:
+    """The last digits, or the lowest byte; the digits of other numbers are not called remainders."""
+    rng = np.random.default_rng(divisor)
+    before, now = (rng.normal(divisor * 2.6, divisor * 0.2, rows).round().clip(divisor) for rows in (1000, 400))
+    assert stated(before, now % divisor) == f"the remainders of the reference values divided by {divisor}"
+    others = divisor - 1 - (now % divisor)
+    assert "remainders" not in stated(before, others)
+
+
+def test_reverse_order_is_not_an_offset() -> None:
+    """Both fit a symmetric distribution. The order of the records decides, and nothing is ruled out without it."""
+    rng = np.random.default_rng(4)
+    before, now = (rng.normal(0.1, 0.02, rows).clip(0.01, 0.5) for rows in (1000, 400))
+    sides = pl.Series(before), pl.Series(1 - now)
+    orders: list[Callable[[], int]] = [lambda: -1, lambda: 0, lambda: 1]
+    texts = [cause.text for order in orders if (cause := likely_cause(*sides, order))]
+    assert [text.startswith("1 minus the reference values: in reverse order") for text in texts] == [True, True, False]
+    assert ["higher than the reference values" in text for text in texts] == [False, True, True]
+    assert ["as its correlations with the other features show" in text for text in texts] == [True, False, False]
+
+
+@pytest.mark.parametrize(("value", "share"), [(0, 0.05), (0, 0.3), (-1, 0.1), (999, 0.1)])
+def test_impossible_value(value: int, share: float) -> None:
+    """A value outside the range of whole numbers, with its share; a value inside the range may be possible."""
+    rng = np.random.default_rng(5)
+    before, now = (rng.integers(18, 60, rows) for rows in (1000, 400))
+    altered = rng.random(400) < share
+    text = stated(before, np.where(altered, value, now))
+    assert text.startswith(
+        f"{value} in {altered.mean():.0%} of the records (0% in the reference, with values from 18 to 59)"
+    )
+    assert text.endswith("missing values replaced?")
+
+
+def test_codes_that_are_exchanged_or_merged() -> None:
+    """Codes are named with their shares, also if the order of the codes hardly shows the change."""
+    rng = np.random.default_rng(6)
+    shares = [0.1, 0.35, 0.3, 0.15, 0.1]
+    before, now = (rng.choice([1, 2, 3, 4, 5], rows, p=shares) for rows in (1000, 400))
+    exchanged = np.select([now == 2, now == 4], [4, 2], now)
+    fell = [f"{(side == 2).mean():.0%}" for side in (before, exchanged)]
+    rose = [f"{(side == 4).mean():.0%}" for side in (before, exchanged)]
+    expected = f"2 fell from {fell[0]} to {fell[1]} and 4 rose from {rose[0]} to {rose[1]}: values swapped?"
+    assert stated(before, exchanged) == expected
+    merged = np.where(now == 5, 4, now)
+    rose = [f"{(side == 4).mean():.0%}" for side in (before, merged)]
+    gone = f"5 ({(before == 5).mean():.0%} of the reference) no longer occurs"
+    assert stated(before, merged) == f"{gone}; 4 rose from {rose[0]} to {rose[1]}: merged, or clipped?"
+
+
+def test_a_step_that_is_common_by_chance_gives_no_factor() -> None:
+    """Mostly 0 and some small numbers: twice the factor fits as well, but halves of the step should occur."""
+    rng = np.random.default_rng(7)
+    before, now = (np.where(rng.random(rows) < 0.75, 0, rng.geometric(0.12, rows)) for rows in (1000, 300))
+    for factor in (24, 10, 1 / 4):
+        found = re.match(r"(1/)?([\d.,]+) (?:times|of) the reference values \(multiples", stated(before, now * factor))
+        assert found is not None
+        assert number(found[1], found[2]) == pytest.approx(factor, rel=0.005)
