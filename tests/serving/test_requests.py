@@ -317,8 +317,12 @@ def test_process_ends_with_its_reader(loop: asyncio.Runner) -> None:
     process = reader._process
     assert process is not None
     del reader
-    gc.collect()
-    assert process.poll() is not None
+
+    def has_ended() -> bool:
+        gc.collect()
+        return process.poll() is not None
+
+    wait_until(has_ended)
 
 
 def test_cancelled_request_does_not_change_the_next_one(reader: LargeRequestReader, loop: asyncio.Runner) -> None:
