@@ -76,7 +76,7 @@ def _join(sentences: Iterator[str]) -> str:
 def _title(headline: Headline | None, words: str, sentence: str, result: DriftResult | None) -> str:
     """Return the title; the words of the headline where nothing more is known."""
     if headline is Headline.FAILED:
-        return shortened(f"{sentence[:1].upper()}{sentence[1:]}".partition(". ")[0].removesuffix(".")) or words
+        return _failure(f"{sentence[:1].upper()}{sentence[1:]}") or words
     titles = {
         None: words,
         Headline.NO_DATA: "No captured events in this window",
@@ -90,6 +90,17 @@ def _title(headline: Headline | None, words: str, sentence: str, result: DriftRe
         titles[Headline.MODEL_CHANGED] = f"The model changed: scores differ by up to {result.canary.difference:.2g}"
     found = titles.get(headline) or (shortened(_finding(result)) if result else "")
     return found or (RANKED if headline is Headline.DRIFT else words)
+
+
+def _failure(sentence: str) -> str:
+    """Return the first sentence of a failure, without the remedy after the last colon if it is long.
+
+    >>> _failure(f"The reference was not found at {'a' * 20}.json (monitor.reference): run stage=baseline first.")[-24:]
+    'json (monitor.reference)'
+    """
+    title = sentence.partition(". ")[0].removesuffix(".")
+    clause = title[:LONGEST_TITLE].rpartition(": ")[0] if len(title) > LONGEST_TITLE else ""
+    return clause or shortened(title)
 
 
 def shortened(title: str) -> str:
