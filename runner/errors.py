@@ -360,7 +360,8 @@ class ModelInputError(ShapwatchError):
     def __str__(self) -> str:
         article = "an" if self.model[0] in "aeioux" else "a"  # an onnx model, an xgboost model
         expected = f"{article} {self.model} model expects {self.expected}"
-        return f"feature {self.feature!r} contains {self.value!r}, but {expected}"
+        value = "null" if self.value is None else repr(self.value)
+        return f"feature {self.feature!r} contains {value}, but {expected}"
 
 
 @dataclass(eq=False)

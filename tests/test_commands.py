@@ -97,7 +97,7 @@ def test_commands_of_the_quickstart_run(tmp_path: Path, golden: Golden) -> None:
             with daemon(tmp_path / "output"):
                 continue
         outputs.append(run(line, tmp_path))
-    assert [path.parent.name for path in sorted((tmp_path / "output").rglob("drift.json"))] == ["10", "11", "12"]
+    assert [path.parent.name for path in sorted((tmp_path / "output").rglob("drift.json"))] == ["10", "11", "12", "10"]
     reference = orjson.loads((tmp_path / "root/baseline/churn-monitor/manifest.json").read_bytes())
     assert reference["counts"] == {"records": 299}
     assert any("churn-monitor" in output and "created" in output for output in outputs)

@@ -129,7 +129,7 @@ class Backfill:
         ]
         fail_on = self.settings.fail_on
         alerts = [each for each, _ in ended if each.status in DONE and each.output and reaches(each.output, fail_on)]
-        message = "\n  ".join([*_summary(ended, failures), *_alerts(alerts, fail_on)])
+        message = "\n  ".join([*_summary(ended, failures), *_alerts(alerts, fail_on), *_index(ended)])
         return Outcome(message, succeeded=False) if failures else Alert(message) if alerts else Outcome(message)
 
     def _check_end(self) -> None:
@@ -252,6 +252,13 @@ def _alerts(alerts: Sequence[ExecutionRecord], fail_on: FailOn) -> Iterator[str]
     if alerts:
         yield f"verdicts that reach stage.fail_on={fail_on}: {len(alerts):,}"
         yield from _listed(alerts)
+
+
+def _index(ended: Sequence[tuple[ExecutionRecord, bool]]) -> Iterator[str]:
+    """Yield the path of the page that lists all executions of the monitor, if it exists."""
+    outputs = [execution.output for execution, _ in ended if execution.output]
+    pages = {Path(output).parents[3] / directory.INDEX for output in outputs if len(Path(output).parents) > 3}
+    yield from (str(page) for page in sorted(pages) if page.is_file())
 
 
 def _listed(executions: Sequence[ExecutionRecord]) -> Iterator[str]:

@@ -418,7 +418,9 @@ def test_a_backfill_on_the_command_line(tmp_path: Path) -> None:
     for hour in ("10", "11"):
         manifest = shapwatch.read("manifest.json", f"monitor/breast-cancer/breast-cancer-monitor/2026/01/05/{hour}")
         assert (manifest["status"], manifest["scheduled"]) == ("Completed", f"2026-01-05T{hour}:00:00Z")
-    assert "2 windows: 2 Completed" in shapwatch(*period)
+    printed = shapwatch(*period)
+    assert "2 windows: 2 Completed" in printed
+    assert printed.splitlines()[-1].strip() == str(shapwatch.find("index.html"))
     together = ("drift.datapoints_to_alert=2", "drift.evaluation_period=3")
     assert "2 windows: 2 Completed\n" in shapwatch(*period, *together, "stage.redo=true", "stage.workers=2")
     drift = shapwatch.read("drift.json", "monitor/breast-cancer/breast-cancer-monitor/2026/01/05/11")
