@@ -25,6 +25,7 @@ from runner.domain.drift import (
 )
 from runner.drift.counts import categories
 from runner.drift.inputs import with_finite_numbers
+from runner.drift.verdict import worst_label
 from runner.errors import snippet
 
 MOST_RECORDS = 200
@@ -59,7 +60,7 @@ def record_sample(
     """
     if not result.labels:
         return None
-    label = max(result.labels, key=lambda each: (each.level.order, each.attribution_shift.value or 0.0))
+    label = worst_label(result)
     counts = len(before.attributions.phi_NDL), len(now.attributions.phi_NDL) if random is None else random
     rng = np.random.default_rng([seed, *counts])
     drawn = [_drawn(side, count, rng) for side, count in zip((before, now), counts, strict=True)]

@@ -22,14 +22,17 @@ from runner.domain.numbers import plural
 from runner.drift.detect import Detector
 from runner.drift.effects import canary_summary, rank, share
 from runner.drift.policy import DriftPolicy
-from runner.drift.verdict import since
-from runner.errors import listed
+from runner.drift.verdict import (
+    NO_ATTRIBUTION,
+    changed_attributions,
+    changed_inputs,
+    changed_output,
+    since,
+    worst_label,
+)
 
-NO_ATTRIBUTION = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
 MOST_SEGMENTS = 2
 """Maximum number of segments in the sentences, by descending level."""
-MOST_INPUTS = 3
-"""Maximum number of further changed inputs in the sentences."""
 SIZES = (100, 1_000, 10_000)
 """Records per hour for which the minimum detectable change is noted."""
 CURVE = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
@@ -80,7 +83,7 @@ def sentence(
     has_ndcg = any(label.ndcg is not None for label in ranking.drifts)
     if result is None or not result.labels or not has_ndcg:
         return _join([*model, summarize_ranking(ranking, reference, live), *(result.notes if result else ())])
-    label = _worst(result.labels)
+    label = worst_label(result)
     of = f" of {label.label}" if len(result.labels) > 1 else ""
     return _join(
         [
@@ -126,13 +129,11 @@ def _findings(result: DriftResult, label: LabelResult, of: str) -> Iterator[str]
         return
     changed = result.changed_inputs
     if changed:
-        yield f"input {changed[0].name}: {changed[0].cause or 'its values changed'}"
-        if len(changed) > 1:
-            yield f"other changed inputs: {listed([each.name for each in changed[1:]], MOST_INPUTS)}"
+        yield from changed_inputs(changed)
     if result.joint_change and worst(changed).order <= Level.INFO.order:
         yield from _joint(result)
     elif not changed and label.p <= result.significance:
-        yield _largest(label.top_changes[0]) if label.level.order > Level.INFO.order else _change(label)
+        yield _largest(label.top_changes[0]) if label.level.order > Level.INFO.order else changed_attributions(label)
     yield from _outputs(result)
     if label.level.order > Level.INFO.order and changed and changed[0].name != label.top_changes[0].name:
         yield _largest(label.top_changes[0], with_cause=False)
@@ -151,7 +152,7 @@ def _outputs(result: DriftResult) -> Iterator[str]:
     outputs = [each for each in result.outputs if each.level is not Level.NONE]
     if not outputs:
         return
-    most = max(outputs, key=lambda each: (each.level.order, abs(each.relative_change)))
+    most = changed_output(outputs)
     of = f" of {most.label}" if len(result.outputs) > 1 else ""
     if most.level is Level.INFO:
         means = f"mean {most.mean_before:.3g} in the reference, {most.mean_now:.3g} now"
@@ -177,19 +178,15 @@ def _joint(result: DriftResult) -> Iterator[str]:
         yield f"the inputs changed jointly: a classifier separates live from reference records (AUC {joint.value:.2f})"
 
 
-def _worst(labels: Sequence[LabelResult]) -> LabelResult:
-    return max(labels, key=lambda label: (label.level.order, label.attribution_shift.value or 0))
-
-
 def _additions(result: DriftResult) -> Iterator[str]:
     """Yield clauses on segments with a higher level than the window, on joint changes, and on the model."""
     whole = worst(result.labels, least=Level.INSUFFICIENT_DATA)
     higher = [segment for segment in result.segments if segment.level.order > whole.order]
     for segment in sorted(higher, key=lambda segment: -segment.level.order)[:MOST_SEGMENTS]:
-        label = _worst(segment.labels)
+        label = worst_label(segment)
         figures = f"{_largest(label.top_changes[0])}; {_shift(label)}"
         if segment.level is Level.INFO:
-            figures = _change(label)
+            figures = changed_attributions(label)
         yield f"{HEADLINES[segment.level].lower()} in {segment.name}: {figures}"
     if result.canary and not result.canary.changed and result.level_alone is not Level.NONE:
         yield canary_summary(result.canary)
@@ -243,12 +240,6 @@ def _shift(label: LabelResult, of: str = "") -> str:
     if total.value is not None and total.noise is not None and abs(total.value) > total.noise:
         figures += f" and its total is {2**total.value:.2g} times the reference"
     return figures
-
-
-def _change(label: LabelResult) -> str:
-    changed = label.changed
-    figures = f"the attributions of {changed.name} changed in {changed.distance:.0%} of the records"
-    return f"{figures}: {changed.cause}" if changed.cause else figures
 
 
 def _largest(feature: FeatureDrift, with_cause: bool = True) -> str:

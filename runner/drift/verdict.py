@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from runner.domain.drift import DriftResult, Headline, InputResult, LabelResult, Level, Parity, Verdict, highest, worst
+from runner.domain.drift import (
+    DriftResult,
+    Headline,
+    InputResult,
+    LabelResult,
+    Level,
+    OutputResult,
+    Parity,
+    SegmentResult,
+    Verdict,
+    highest,
+    worst,
+)
 from runner.domain.executions import day_and_time, utc
 from runner.domain.numbers import plural, with_equal_decimals
 from runner.errors import listed
 
+NO_ATTRIBUTION = "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
 MOST_INPUTS = 3
 """Maximum number of further changed inputs that are named."""
 LONGEST_TITLE = 90
@@ -161,9 +174,9 @@ def cause_without_evidence(cause: str) -> str:
     return " ".join("".join(parts).replace(" ;", ";").split()).removesuffix(" ;")
 
 
-def worst_label(result: DriftResult) -> LabelResult:
+def worst_label(found: DriftResult | SegmentResult) -> LabelResult:
     """Return the label with the highest level and the largest attribution shift."""
-    return max(result.labels, key=lambda label: (label.level.order, label.attribution_shift.value or 0))
+    return max(found.labels, key=lambda label: (label.level.order, label.attribution_shift.value or 0))
 
 
 def _changed(
@@ -183,7 +196,7 @@ def _changed(
     if result.level is not result.level_alone:
         yield f"this window alone has level {result.level_alone.words}"
     if result.changed_inputs:
-        yield from _inputs(result.changed_inputs)
+        yield from changed_inputs(result.changed_inputs)
     elif headline in {Headline.MODEL_MISMATCH, Headline.MODEL_CHANGED}:
         yield "no input changed more than by chance"
     elif result.smallest_p > result.significance and worst(result.segments) is Level.NONE:
@@ -195,18 +208,28 @@ def _changed(
     elif result.joint_change and result.separability:
         yield f"a classifier separates live from reference records (AUC {result.separability.value:.2f})"
     elif worst_label(result).p <= result.significance:
-        feature = worst_label(result).changed
-        figures = f"the attributions of {feature.name} changed in {feature.distance:.0%} of the records"
-        yield f"{figures}: {feature.cause}" if feature.cause else figures
+        yield changed_attributions(worst_label(result))
     for segment in result.segments:
         if segment.level.order > highest([each.level for each in result.labels]).order:
             yield f"{segment.level.words} in {segment.name}"
 
 
-def _inputs(changed: tuple[InputResult, ...]) -> Iterator[str]:
+def changed_inputs(changed: Sequence[InputResult]) -> Iterator[str]:
+    """Yield the change of the first of these inputs, and the names of the others."""
     yield f"input {changed[0].name}: {changed[0].cause or 'its values changed'}"
     if len(changed) > 1:
         yield f"other changed inputs: {listed([each.name for each in changed[1:]], MOST_INPUTS)}"
+
+
+def changed_attributions(label: LabelResult) -> str:
+    """Return the most significant change of attributions, with its cause."""
+    figures = f"the attributions of {label.changed.name} changed in {label.changed.distance:.0%} of the records"
+    return f"{figures}: {label.changed.cause}" if label.changed.cause else figures
+
+
+def changed_output(outputs: Sequence[OutputResult]) -> OutputResult:
+    """Return the output whose mean score changed most, of those with the highest level."""
+    return max(outputs, key=lambda each: (each.level.order, abs(each.relative_change)))
 
 
 def _matters(headline: Headline | None, result: DriftResult | None) -> Iterator[str]:
@@ -219,7 +242,7 @@ def _matters(headline: Headline | None, result: DriftResult | None) -> Iterator[
     model = result.level if result.canary and result.canary.changed else Level.NONE
     yield SIZES[highest([model, worst(result.labels), worst(result.outputs)])]
     if result.outputs:
-        most = max(result.outputs, key=lambda each: (each.level.order, abs(each.relative_change)))
+        most = changed_output(result.outputs)
         of = f" of {most.label}" if len(result.outputs) > 1 else ""
         before, now = with_equal_decimals(most.mean_before, most.mean_now)
         if most.level.order > Level.INFO.order:
@@ -231,7 +254,7 @@ def _matters(headline: Headline | None, result: DriftResult | None) -> Iterator[
     label = worst_label(result)
     shift, total = label.attribution_shift, label.total_log2_change
     if shift.value is None or shift.noise is None:
-        yield "all live attributions are zero: the records equal the SHAP baseline, or the model ignores its inputs"
+        yield NO_ATTRIBUTION
         return
     of = f" of {label.label}" if len(result.labels) > 1 else ""
     yield f"the attribution shift{of} is {shift.value:.1%} (up to {shift.noise:.1%} expected by chance)"
