@@ -183,11 +183,13 @@ def test_a_failed_execution_has_a_page(golden: Golden) -> None:
 def test_execution_without_verdict_says_where_it_looked(tmp_path: Path, golden: Golden) -> None:
     """Page, PDF and notebook name each input with its setting; the command is above the appendix."""
     searched = (SearchedPlace("captures", "s3://<b>/09 to s3://<b>/10", "0 files"), SearchedPlace("model", "m.ubj", ""))
-    failure = replace(FAILURE, searched=searched, command="python -m <b>", history=history(5))
+    sentence = "Job inputs had no data: no captured event. Found in s3://<b>: 0 files. Check paths.capture."
+    failure = replace(FAILURE, sentence=sentence, searched=searched, command="python -m <b>", history=history(5))
     folder = write(tmp_path, files(failure))
     page, notebook = ((folder / name).read_text() for name in ("report.html", "report.ipynb"))
     assert headings(page) == ["Earlier windows", "Where it looked", "Run it again", "Appendix"]
     assert page.count("python -m &lt;b&gt;") == 1
+    golden(text_of(page, "answers"))
     golden(visible(page).partition("\nWhere it looked\n")[2].partition("\nAppendix\n")[0])
     assert "m.ubj" in pdf_text(folder / "report.pdf")
     assert "m.ubj" in notebook.replace("\\", "")
@@ -533,3 +535,10 @@ def test_each_execution_writes_the_page(tmp_path: Path, golden: Golden) -> None:
     (line,) = (line for line in printed.splitlines() if f"{own}/index.html.j2:1:" in line)
     assert "'titel'" in line
     golden(line)
+
+
+def test_each_mark_has_the_color_of_its_level() -> None:
+    """Also inside a verdict of another level: each level sets both colors."""
+    page = html(EXECUTION, LIVE, RANKED)
+    states, shapes = (set(re.findall(rf"\.(\w+) {{[^}}]*--{name}:", page)) for name in ("state", "shape"))
+    assert states == shapes >= {"violation", "warning", "info", "doubt", "none", "few", "ok", "failed"}
