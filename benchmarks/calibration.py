@@ -157,6 +157,19 @@ def skewed(rng: Rng) -> Stream:
     return Stream(applications(rng, 1000), draw)
 
 
+@cache
+def _catalogue() -> Explained:
+    rng = np.random.default_rng(13)
+    features = portfolio.applications(rng, 3000)
+    return portfolio.explained(features.sort("income", descending=True))
+
+
+def popular(rng: Rng, rows: int) -> Explained:
+    """Draw records of a catalogue; the most popular ones have the highest incomes."""
+    weights = 1 / np.arange(1, 3001)
+    return _catalogue().rows(rng.choice(3000, rows, p=weights / weights.sum()))
+
+
 def overfitted(rng: Rng) -> Stream:
     """Start windows of a model that has learnt the residuals of its training records, which are the reference.
 
@@ -236,6 +249,7 @@ SITUATIONS: tuple[Situation, ...] = (
     Situation("334 records in a loop", 334 * 11, looped),
     Situation("the same 300 records in each window", 300, resent, 10),
     Situation("repeats by Zipf's law", 1000, skewed),
+    *(Situation("3,000 items by popularity", rows, fresh(rows, popular)) for rows in (300, 3_000)),
     Situation("100 customers with 30 requests each", 3000, clustered(100, 30), settings={"unit": "customer"}),
     Situation("40 customers with 10 requests each", 400, clustered(40, 10), settings={"unit": "customer"}),
     Situation("daily cycle of 1 sd", 300, cyclic(24), SHARED),

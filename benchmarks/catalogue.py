@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmarks.credit import Scorecard, trained
+from benchmarks.credit import FEATURES, Scorecard, trained
 
 
 class Cause(StrEnum):
@@ -459,6 +459,12 @@ def respelled(spelling: Callable[[str], str]) -> Change:
 
 
 LATER: tuple[Incident, ...] = (
+    Incident(
+        "all features: missing in 20% of the records",
+        FEATURES,
+        Cause.MISSING,
+        lambda records, _: records.with_columns(pl.when(pl.int_range(pl.len()) % 5 > 0).then(pl.col(FEATURES))),
+    ),
     Incident(
         "bureau_score and days_late: of the previous record",
         ("bureau_score", "days_late"),

@@ -63,7 +63,7 @@ from runner.drift.ranking import ndcg
 from runner.drift.seasons import same_hours
 from runner.drift.significance import critical, distribution, holm
 from runner.drift.strata import Strata, WholeWindow
-from runner.drift.units import WHOLE, group_notes, observations, without_repetitions
+from runner.drift.units import WHOLE, different, group_notes, observations, settled
 
 NOISE = 0.99
 """Quantile of the permutation distribution that is reported as noise."""
@@ -469,7 +469,8 @@ def detect_drift(
     """
     same = same_hours(before, start, window, policy)
     before, now = (replace(side, features=with_finite_numbers(side.features)) for side in (same.records, now))
-    whole = _observed(policy, now, whole) if whole else None
+    policy = settled(policy, before.features, (whole or now).features)
+    whole = _observed(policy, before, now, whole) if whole else None
     counted = observations(policy, before, now, start, window)
     before, now, by = counted.before, counted.now, policy.segment_by
     notes = [*same.notes, *counted.notes]
@@ -509,9 +510,10 @@ def _without_unit(side: Explained, policy: DriftPolicy) -> Explained:
     return replace(side, features=side.features.drop(policy.unit, strict=False))
 
 
-def _observed(policy: DriftPolicy, now: Explained, whole: WholeWindow) -> WholeWindow:
+def _observed(policy: DriftPolicy, before: Explained, now: Explained, whole: WholeWindow) -> WholeWindow:
     """Return the window with finite numbers, and without repetitions if they count once."""
     whole = replace(whole, features=with_finite_numbers(whole.features))
     if policy.unit != "content":
         return whole
-    return whole.rows(without_repetitions(whole.features), without_repetitions(now.features))
+    (_, rows_M), (_, rows_X) = (different(policy, before.features, side.features) for side in (whole, now))
+    return whole.rows(rows_M, rows_X)

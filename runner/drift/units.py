@@ -13,12 +13,17 @@ A client may send the same records again and again. Tests that count each repeti
 alarms. Records with few and coarse features, however, are often equal by chance, and such records are observations of
 their own. Equal records are repetitions if chance does not explain them: if their features have enough combinations.
 
+Records of a population can also be popular, such as those of the items of a catalogue. Both sides then repeat the same
+records. If only the first one counted, the popular ones would have less weight on the larger side, and tests would
+raise false alarms. All records count if the repetitions are those of one population: if random divisions of the pooled
+records have as many.
+
 Array letters: U different records, D features, E features that were considered before.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -50,6 +55,11 @@ MOST_BY_CHANCE = 0.1
 """Maximum expected number of records that equal a record by chance, if equal records are repetitions."""
 MIN_PAIRS = 10
 """Minimum number of pairs with equal values of a feature from which its dependence on another one is estimated."""
+DIVISIONS = 30
+MOST_DEVIATIONS = 5
+"""Number of random divisions into both sides; maximum excess of repetitions over theirs, in standard deviations."""
+NEW_MASS, MOST_KNOWN = 0.1, 0.1
+"""Share of a window from which all repetitions of a record count, and largest share in the reference relative to it."""
 MOST_ROWS = 2_000
 """Maximum number of different records from which the probability of equal records is estimated."""
 MOST_COLUMNS = 20
@@ -74,8 +84,14 @@ def observations(
         SegmentError: if the expression in `drift.unit` is not valid.
     """
     if policy.unit == "content":
-        sides = _different(before), _different(now)
+        rows_N, rows_M = different(policy, before.features, now.features)
+        sides = before.rows(rows_N), now.rows(rows_M)
         counted, why = "different record", "the tests count repetitions of a record once (drift.unit)"
+        if sides[1].features.is_duplicated().any():
+            counted, why = (
+                "counted record",
+                "repetitions count once, except those of a new and frequent record (drift.unit)",
+            )
     else:
         sides = _one_per_unit_of_both(policy, one_per_unit(before, policy, start or EPOCH, length), now)
         counted, why = "unit", f"the tests use one random record of each (drift.unit={policy.unit})"
@@ -84,9 +100,52 @@ def observations(
     return Observations(*sides, notes)
 
 
-def _different(explained: Explained) -> Explained:
-    rows_N = without_repetitions(explained.features)
-    return explained if len(rows_N) == len(explained.features) else explained.rows(rows_N)
+def settled(policy: DriftPolicy, before: pl.DataFrame, now: pl.DataFrame) -> DriftPolicy:
+    """Return the policy with `drift.unit=record` if the repetitions of both sides are those of one population."""
+    if policy.unit != "content" or not _repeat_alike(_contents(before, now), before.height, policy.seed):
+        return policy
+    return replace(policy, unit="record")
+
+
+def _contents(before: pl.DataFrame, now: pl.DataFrame) -> NDArray[np.intp]:
+    """Return a number for each record of both sides, equal for equal records."""
+    if not before.width:
+        return np.arange(before.height + now.height)
+    keys = [side.hash_rows().to_numpy() for side in (before, now.select(before.columns))]
+    return np.unique(np.concatenate(keys), return_inverse=True)[1]
+
+
+def _repeat_alike(content_K: NDArray[np.intp], N: int, seed: int) -> bool:
+    """Return whether random divisions of the records have as many repetitions on both sides as the actual one."""
+    rng = np.random.default_rng([seed, 2])
+
+    def counts(content_K: NDArray[np.intp]) -> tuple[int, int]:
+        return len(np.unique(content_K[:N])), len(np.unique(content_K[N:]))
+
+    actual = np.array(counts(content_K))
+    if actual[0] == N:
+        return False
+    random = np.array([counts(rng.permutation(content_K)) for _ in range(DIVISIONS)])
+    return bool((random.mean(axis=0) - actual <= MOST_DEVIATIONS * random.std(axis=0, ddof=1)).all())
+
+
+def different(
+    policy: DriftPolicy, before: pl.DataFrame, now: pl.DataFrame
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the indices of the records of both sides that count if repetitions count once, ascending.
+
+    All repetitions count of a record that is a large part of the window, and rare in the reference, because this is a
+    change of its own, such as an outage of a source that leaves all values missing. A window with too few different
+    records has no verdict.
+    """
+    rows_N, rows_M = without_repetitions(before), without_repetitions(now)
+    if len(rows_M) == now.height or len(rows_M) < policy.min_rows:
+        return rows_N, rows_M
+    content_K, N = _contents(before, now), before.height
+    before_U, now_U = (np.bincount(side, minlength=content_K.max(initial=-1) + 1) for side in np.split(content_K, [N]))
+    share_U = now_U / max(1, now.height)
+    is_new_U = (share_U >= NEW_MASS) & (before_U / max(1, N) <= MOST_KNOWN * share_U)
+    return rows_N, np.union1d(rows_M, np.flatnonzero(is_new_U[content_K[N:]]))
 
 
 def one_per_unit(

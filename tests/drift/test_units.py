@@ -14,11 +14,13 @@ from runner.domain.drift import Level
 from runner.drift.detect import detect_drift
 from runner.drift.units import (
     check_unit,
+    different,
     equal_by_chance,
     group_features,
     observations,
     one_per_unit,
     sample_one_per_unit,
+    settled,
     without_repetitions,
 )
 from runner.errors import SegmentError
@@ -68,6 +70,77 @@ def test_few_different_records_of_many_features_are_repetitions() -> None:
     rows_KD = np.round(RNG.normal(size=(90, 8)), 1)
     places = np.minimum(RNG.zipf(1.6, 1000), 90) - 1
     assert len(without_repetitions(frame(rows_KD[places]))) == len(np.unique(places))
+
+
+ITEMS_UD = np.random.default_rng(1).normal(size=(500, 5)) + 3 / np.arange(1, 501)[:, None]
+
+
+def popular(rows: int, seed: int) -> np.ndarray:
+    """Return records of 500 items; the most popular ones have the highest values."""
+    weights = 1 / np.arange(1, 501)
+    return ITEMS_UD[np.random.default_rng(seed).choice(500, rows, p=weights / weights.sum())]
+
+
+def new(rows: int, seed: int, times: int = 1) -> np.ndarray:
+    """Return different records, each of them repeated."""
+    return np.tile(np.random.default_rng(seed).normal(size=(rows, 5)), (times, 1))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "unit"),
+    [
+        (popular(1000, 2), popular(300, 3), "record"),
+        (popular(300, 2), popular(3000, 3), "record"),
+        (popular(1000, 2), np.tile(popular(100, 3), (5, 1)), "content"),
+        (new(1000, 2), new(300, 3), "content"),
+        (new(1000, 2), new(100, 3, 3), "content"),
+        (new(100, 2, 10), new(300, 3), "content"),
+        (new(100, 2, 10), new(100, 3, 3), "content"),
+        (new(100, 2, 10), new(100, 2, 3), "record"),
+    ],
+)
+def test_repetitions_of_one_population_count(before: np.ndarray, now: np.ndarray, unit: str) -> None:
+    """Repetitions count once if one side has more of them than a random division of all records."""
+    assert settled(POLICY, frame(before), frame(now)).unit == unit
+    assert settled(replace(POLICY, unit="event"), frame(before), frame(now)).unit == "event"
+
+
+def test_popular_records_raise_no_alarm() -> None:
+    """The larger side has more different records, most of them unpopular; the windows differ in nothing else."""
+    policy = replace(POLICY, false_alarms_per_year=87.6)
+    sides = [
+        pl.DataFrame(popular(rows, seed), schema=["a", "b", "c", "d", "e"]) for rows, seed in ((2000, 4), (300, 5))
+    ]
+    assert detect_drift(policy, explained(sides[0]), explained(sides[1]), "mean_abs", HOUR).level is Level.NONE
+
+
+@pytest.mark.parametrize(("share", "known", "counted"), [(0.15, 0.0, 300), (0.15, 0.15, 256), (0.05, 0.0, 286)])
+def test_repetitions_of_a_new_and_frequent_record_count(share: float, known: float, counted: int) -> None:
+    """Not if the reference has such records, too, or if they are few."""
+    before, now = new(1000, 2), new(300, 3)
+    for side, part in ((before, known), (now, share)):
+        side[: round(len(side) * part)] = 0.0
+    rows_N, rows_M = different(POLICY, frame(before), frame(now))
+    assert len(rows_N) == 1000 - max(0, round(1000 * known) - 1)
+    assert len(rows_M) == counted
+
+
+def test_few_records_sent_again_and_again_are_no_window() -> None:
+    """There are too few different records for a verdict."""
+    assert len(different(POLICY, frame(new(1000, 2)), frame(new(5, 3, 60)))[1]) == 5
+
+
+def test_outage_is_a_change() -> None:
+    """All values of 60 % of the records are missing."""
+    rng = np.random.default_rng(6)
+    before, now = (pl.DataFrame({name: rng.normal(size=rows) for name in ("a", "b")}) for rows in (1000, 300))
+    is_out = pl.Series(rng.random(300) < 0.6)
+    now = now.with_columns(pl.when(~is_out).then(pl.col(name)).alias(name) for name in now.columns)
+    phi = [side.fill_null(0.0) for side in (before, now)]
+    sides = [replace(explained(values), features=side) for values, side in zip(phi, (before, now), strict=True)]
+    result = detect_drift(POLICY, sides[0], sides[1], "mean_abs", HOUR)
+    assert result.level is Level.VIOLATION
+    assert {each.name for each in result.changed_inputs} == {"a", "b"}
 
 
 def test_probability_of_equal_records_is_estimated() -> None:
