@@ -152,17 +152,17 @@ SENTENCES: tuple[tuple[str, Cause], ...] = (
     (r"^always", Cause.CONSTANT),
     (r"reverse order", Cause.SIGN),
     (r"opposite sign|without their sign", Cause.SIGN),
-    (r"columns swapped", Cause.COLUMNS),
+    (r"columns swapped|copied from", Cause.COLUMNS),
     (r"swapped", Cause.CODES),
     (r"time zone|hours of 12", Cause.TIME),
     (r"decimal comma", Cause.DECIMAL_COMMA),
     (r"numbers as strings", Cause.NUMBER_AS_STRING),
     (r"renamed", Cause.RENAMED),
     (r"merged", Cause.MERGED),
-    (r"no longer occurs", Cause.VANISHED),
+    (r"no longer occurs?", Cause.VANISHED),
     (r"blanks|quotes", Cause.BLANK),
     (r"letter case|Unicode|encoding in", Cause.CASE),
-    (r"number format|truth values", Cause.NUMBER_AS_STRING),
+    (r"number format|truth values|instead of (booleans|strings|numbers)", Cause.NUMBER_AS_STRING),
     (r"replaced", Cause.IMPUTED),
     (r"clipped", Cause.CLIPPED),
     (r"^rounded|^cut|remainders", Cause.ROUNDED),
@@ -200,7 +200,9 @@ def ours(policy: DriftPolicy, window: Window, past: Sequence[Level] = ()) -> Ver
         stated += [Stated(first[0], Cause.NOISE)] if result.association.unexplained and len(stated) == 2 else []
     causes = {each.name: each.cause for each in features if each.cause}
     causes |= {each.name: each.cause for each in result.inputs if each.cause}
-    stated += [Stated(name, *kind_of(part)) for name, text in causes.items() for part in text.split(", or ")]
+    stated += [
+        Stated(name, *kind_of(part)) for name, text in causes.items() for part in re.split(r", or |[;?] [Aa]lso ", text)
+    ]
     return Verdict(result.level, result.level_alone, first, tuple(stated), result.smallest_p)
 
 

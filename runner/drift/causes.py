@@ -13,14 +13,23 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from runner.domain.drift import DriftResult, FeatureDrift, InputResult, LabelResult
-from runner.drift.changed_categories import CLEAR, NOTABLE, PLAUSIBLE, SIGNIFICANCE, ChangedCategories
-from runner.drift.changed_numbers import ChangedNumbers, Likely, ks_distance
+from runner.drift.changed_categories import (
+    CLEAR,
+    MOST_NAMES,
+    NOTABLE,
+    PLAUSIBLE,
+    SIGNIFICANCE,
+    ChangedCategories,
+    truth,
+)
+from runner.drift.changed_columns import DISTINCT, copied, gap, swapped
+from runner.drift.changed_numbers import HALF, ChangedNumbers, Likely, ks_distance
 from runner.drift.counts import hypergeometric
 from runner.drift.histograms import format_value
 from runner.drift.inputs import are_numeric
@@ -51,7 +60,9 @@ def with_causes(
     """
     changed = sorted((each for each in result.inputs if each.p <= result.significance), key=lambda each: each.p)
     described = changed[:MOST_CAUSES]
-    named = {each.name: _described(each, before, now) for each in described} | _swapped(described, before, now)
+    names = [each.name for each in described]
+    named = {each.name: _described(each, before, now) for each in described}
+    named |= copied(names, before, now) | swapped(names, before, now)
     if result.association and result.association.reversed:
         opposite = result.association.reversed
         if not _is_mirrored(before[opposite], now[opposite]):
@@ -82,21 +93,6 @@ def _is_mirrored(before: pl.Series, now: pl.Series) -> bool:
     sides = ChangedNumbers.of(before, now)
     constant = sides.before_N[0] + sides.now_M[-1] if sides.codes is not None else np.median(before) + np.median(now)
     return sides.fits(constant - sides.before_N[::-1])
-
-
-def _swapped(changed: Sequence[InputResult], before: pl.DataFrame, now: pl.DataFrame) -> dict[str, Likely]:
-    """Return the causes of pairs of features whose values are exchanged, by feature."""
-    sides = {}
-    for each in changed:
-        values = before[each.name].drop_nulls(), now[each.name].drop_nulls()
-        if are_numeric(*values) and all(map(len, values)):
-            sides[each.name] = ChangedNumbers.of(*values)
-    causes: dict[str, Likely] = {}
-    for first, second in combinations(sides, 2):
-        if sides[second].resembles(sides[first].before_N) and sides[first].resembles(sides[second].before_N):
-            text = "its values are like those of {} in the reference: columns swapped?"
-            causes |= {first: Likely(text.format(second), 1.0), second: Likely(text.format(first), 1.0)}
-    return causes
 
 
 def _described(found: InputResult, before: pl.DataFrame, now: pl.DataFrame) -> Likely:
@@ -175,7 +171,10 @@ def _missing(before: pl.Series, now: pl.Series, level: float) -> str | None:
     nulls = before.null_count(), now.null_count()
     if hypergeometric(nulls[1], sum(nulls), len(now), len(before) + len(now)) >= level:
         return None
-    return f"missing in {nulls[1] / len(now):.0%} of the records ({nulls[0] / len(before):.0%} in the reference)"
+    usual = f"{nulls[0] / len(before):.0%} in the reference"
+    return (
+        f"missing in {nulls[1] / len(now):.0%} of the records ({usual})" if nulls[1] else f"no longer missing ({usual})"
+    )
 
 
 def _elsewhere(result: DriftResult) -> str:
@@ -203,10 +202,43 @@ def likely_cause(before: pl.Series, now: pl.Series, order: Callable[[], int] = l
         order: returns 1 if the records have the same order by this feature as before, -1 if it is reversed, and 0 if
             this is unknown.
     """
+    difference = now.null_count() / len(now) - before.null_count() / len(before)
     missing = _missing(before, now, CLEAR)
-    if missing and abs(now.null_count() / len(now) - before.null_count() / len(before)) >= NOTABLE:
+    sides = before.drop_nulls(), now.drop_nulls()
+    if missing is None or abs(difference) < NOTABLE:
+        return _cause_of_known(*sides, order)
+    value = _replacing(before, now) if difference < 0 else None
+    if value is not None:
+        shares = [float((side == value).sum()) / len(side) for side in (before, now)]
+        figures = f"{shares[1]:.0%} of the records" + (f" ({shares[0]:.0%} in the reference)" if shares[0] else "")
+        missing = f"{missing}; {format_value(value)} in {figures}: missing values replaced?"
+        sides = sides[0].filter(sides[0] != value), sides[1].filter(sides[1] != value)
+    size = gap(*sides) if all(map(len, sides)) else 0.0
+    other = _cause_of_known(*sides, order) if size >= DISTINCT else None
+    if other is None:
         return Likely(missing)
-    before, now = before.drop_nulls(), now.drop_nulls()
+    first, second = (
+        (other.text, missing) if size * len(sides[1]) > abs(difference) * len(now) else (missing, other.text)
+    )
+    return Likely(f"{first} Also {second}" if first.endswith("?") else f"{first}; also {second}")
+
+
+def _replacing(before: pl.Series, now: pl.Series) -> Any:
+    """Return the value that may replace missing values: its share grew by theirs; None if there is none."""
+    if before.dtype != now.dtype and not are_numeric(before, now):
+        return None
+    counts = now.drop_nulls().alias("value").value_counts(name="count").sort("count", "value", descending=[True, False])
+    lost = before.null_count() / len(before) - now.null_count() / len(now)
+    grown = {
+        value: count / len(now) - float((before == value).sum()) / len(before)
+        for value, count in counts.head(MOST_NAMES).iter_rows()
+    }
+    value = max(grown, key=lambda value: grown[value], default=None)
+    return value if value is not None and HALF * lost <= grown[value] <= lost / HALF else None
+
+
+def _cause_of_known(before: pl.Series, now: pl.Series, order: Callable[[], int]) -> Likely | None:
+    """Return the likely cause in values that are not missing."""
     if now.is_empty() or before.is_empty():
         return None
     if now.n_unique() == 1 < before.n_unique():
@@ -214,10 +246,23 @@ def likely_cause(before: pl.Series, now: pl.Series, order: Callable[[], int] = l
     if are_numeric(before, now):
         with np.errstate(all="ignore"):  # the largest and smallest numbers have infinite factors, which do not fit
             return ChangedNumbers.of(before, now).cause(order)
-    if before.dtype.is_numeric():
-        return Likely(_text_for_numbers(now))
-    cause = ChangedCategories.of(before, now).cause()
+    cause = _retyped(before, now) or (_text_for_numbers(now) if before.dtype.is_numeric() else None)
+    cause = cause or ChangedCategories.of(before, now).cause()
     return Likely(cause) if cause else None
+
+
+def _retyped(before: pl.Series, now: pl.Series) -> str | None:
+    """Describe truth values of another type, such as strings instead of booleans; None if there are others."""
+    kinds = [
+        "booleans" if side.dtype == pl.Boolean else "strings" if side.dtype == pl.String else "numbers"
+        for side in (before, now)
+    ]
+    if "booleans" not in kinds or kinds[0] == kinds[1]:
+        return None
+    values = [format_value(value) for side in (before, now) for value in side.unique().to_list()]
+    if not {truth(value.strip("'")) for value in values} <= {"0", "1"}:
+        return None
+    return f"{kinds[1]} instead of {kinds[0]}, such as {format_value(now[0])}"
 
 
 def _text_for_numbers(now: pl.Series) -> str:

@@ -26,6 +26,10 @@ SIMILAR = 0.7
 """Smallest ratio of the share of a new category to that of the one that it replaces; the largest one is its inverse."""
 
 
+TRUTH = dict.fromkeys(("true", "t", "yes", "y", "1.0"), "1") | dict.fromkeys(("false", "f", "no", "n", "0.0"), "0")
+"""Truth values by their spellings."""
+
+
 @dataclass(frozen=True)
 class ChangedCategories:
     """Share of each category on both sides, and the numbers of records."""
@@ -172,9 +176,9 @@ def _decoded(name: str) -> str:
     return name
 
 
-def _truth(name: str) -> str:
+def truth(name: str) -> str:
     """Return a truth value as 0 or 1."""
-    return {"true": "1", "false": "0", "yes": "1", "no": "0", "1.0": "1", "0.0": "0"}.get(name.casefold(), name)
+    return TRUTH.get(name.casefold(), name)
 
 
 SPELLINGS: Mapping[str, Callable[[str], str]] = {
@@ -183,7 +187,7 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "quotes": lambda name: name.strip("'\""),
     "another letter case": str.casefold,
     "another number format": _number,
-    "another form of truth values": _truth,
+    "another form of truth values": truth,
     "another Unicode form": lambda name: unicodedata.normalize("NFKC", name),
     "another character encoding": _decoded,
     "another letter case and blanks": lambda name: _visible(name).casefold(),

@@ -119,7 +119,7 @@ def _compare(
     else:
         retyped = before.dtype.is_numeric() or now.dtype.is_numeric()
         p += [0.0] if retyped else []
-        counts = _counts(before, now)
+        counts = category_counts(before, now)
     p.append(categories(*counts))
     change_C = counts[1] / len(now) - counts[0] / len(before)
     if numbers:
@@ -159,7 +159,7 @@ def _aligned(before: Counted, now: Counted) -> tuple[NDArray[np.intp], NDArray[n
     return before_C, now_C
 
 
-def _counts(before: pl.Series, now: pl.Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def category_counts(before: pl.Series, now: pl.Series) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the number of records of each category on both sides."""
     first, second = (side.cast(pl.String).alias("value").value_counts(name="count") for side in (before, now))
     both = first.join(second, on="value", how="full", coalesce=True).sort("value").fill_null(0)
