@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -32,9 +33,10 @@ class Column:
         return self.format == TEXT
 
     def cell(self, row: object) -> str:
-        """Return the formatted attribute of a row; empty if it is None."""
+        """Return the formatted attribute of a row, with a minus sign if it is negative; empty if it is None."""
         value = getattr(row, self.key)
-        return "" if value is None else self.format.format(value)
+        text = "" if value is None else self.format.format(value)
+        return text if self.format in {TEXT, LEVEL} else re.sub("^-", "\N{MINUS SIGN}", text)
 
 
 @dataclass(frozen=True)

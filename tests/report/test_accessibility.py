@@ -15,6 +15,7 @@ from tests.cli_runner import Shapwatch
 from tests.report.samples import (
     EXECUTION,
     HOSTILE,
+    SCORES,
     attributions,
     drift_document,
     files,
@@ -59,7 +60,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     result = full_drift_result(live, reference)
     hostile = write(root / "hostile", files(EXECUTION, live, drift_document(reference, result, history(9))))
     documents = {
-        "in doubt": (manifest(headline="Model mismatch"), result),
+        "in doubt": (manifest(headline="Model mismatch", serving_parity=Parity(0.25, 10, 1e-6, 4)), result),
         "model changed": (
             manifest(headline="Model changed", level=Level.WARNING, serving_parity=Parity(0.0, 10)),
             replace(result, canary=Canary(20, True, 0.5, 0.1)),
@@ -67,7 +68,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "too few records": (manifest(headline="Too few records", serving_parity=None), None),
     }
     states = {
-        name: write(root / name, files(document, live, drift_document(reference, found))) / "report.html"
+        name: write(root / name, files(document, live, drift_document(reference, found, scores=SCORES))) / "report.html"
         for name, (document, found) in documents.items()
     }
     monitor = root / "monitor/breast-cancer/breast-cancer-monitor"

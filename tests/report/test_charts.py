@@ -156,7 +156,10 @@ def test_timeline_has_a_table_and_a_heat_map(golden: Golden) -> None:
     assert timeline.table is not None
     assert timeline.table.rows[0][0] == "2026-01-05 09:00"
     assert heat.table is not None
-    assert heat.table.rows == (("<i>moved</i>", "5", "+55.0%", "+55.0%"), ("other", "5", "-40.0%", "-40.0%"))
+    assert heat.table.rows == (
+        ("<i>moved</i>", "5", "+55.0%", "+55.0%"),
+        ("other", "5", "\u221240.0%", "\u221240.0%"),
+    )
     golden(heat.sentence)
     assert list(charts.timeline_figures(history(1))) == []
     still = [replace(point, share_changes={}) for point in history(6)]

@@ -35,7 +35,11 @@ def test_without_tests_the_largest_change_of_a_share_is_first(golden: Golden) ->
     assert [row[0] for row in table.rows] == ["c", "b", "a"]
     golden("\n".join(column.head for column in table.columns))
     keys = [column.key for column in table.columns]
-    assert [row[keys.index("share_change")] for row in table.rows] == ["+40.0%", "-30.0%", "-10.0%"]
+    assert [row[keys.index("share_change")] for row in table.rows] == [
+        "+40.0%",
+        "\u221230.0%",
+        "\u221210.0%",
+    ]
     assert [row[keys.index("ratio")] for row in table.rows] == ["5.00", "0.25", "0.80"]
     assert "level" not in keys
     assert table.sentence == ""

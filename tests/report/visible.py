@@ -64,4 +64,4 @@ def order(page: str) -> list[str]:
 
 def numbers(page: str) -> set[str]:
     """Return the numbers that fill a table cell."""
-    return set(re.findall(r"<td(?: data-head=\"[^\"]*\")?>([-+]?\d[\d.e%-]*)</td>", page))
+    return set(re.findall(r"<td(?: data-head=\"[^\"]*\")?>([-\u2212+]?\d[\d.e%-]*)</td>", page))
