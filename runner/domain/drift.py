@@ -222,6 +222,9 @@ class InputResult:
         cause: description of the change; None if it is not significant.
         altered: share of the records that the cause altered by more than half a standard deviation; 0 if another
             population explains the change, too.
+        unseen_expected: share of unseen values that is expected without drift.
+        unseen_chance: excess of `unseen` over its expected share that is expected by chance at most, at 1 %.
+        distance_expected: part of the distance that is expected without drift, because categories are rare.
     """
 
     name: str
@@ -235,17 +238,32 @@ class InputResult:
     constant: bool
     cause: str | None = None
     altered: float = 0.0
+    unseen_expected: float = 0.0
+    unseen_chance: float = 0.0
+    distance_expected: float = 0.0
+
+    @property
+    def newly_unseen(self) -> float:
+        """Share of the records that have an unseen value and would not have one without drift; 0 if chance explains it.
+
+        Source: Abbott (1925), "A method of computing the effectiveness of an insecticide", for the share of responses
+        that would occur anyway.
+        """
+        excess, present = self.unseen - self.unseen_expected, 1 - self.missing_now
+        if excess <= self.unseen_chance or self.unseen_expected >= present:
+            return 0.0
+        return excess / (1 - self.unseen_expected / present)
 
     @property
     def moved(self) -> float:
         """Lower bound of the share of records that changed: of their values, or of the missing ones."""
-        return max(self.distance, abs(self.missing_now - self.missing_before))
+        return max(0.0, self.distance - self.distance_expected, abs(self.missing_now - self.missing_before))
 
     @property
     def invalid(self) -> float:
         """Share of the records with a value that is newly missing, unseen, vanished or part of a constant."""
         missing = max(0.0, self.missing_now - self.missing_before)
-        return 1.0 if self.constant else max(missing + self.unseen, self.vanished)
+        return 1.0 if self.constant else max(missing + self.newly_unseen, self.vanished)
 
     @property
     def size(self) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from runner.drift.counts import categories, hypergeometric
+from runner.drift.counts import categories, hypergeometric, unseen_by_chance
 from runner.drift.histograms import format_value
 
 SIGNIFICANCE = 0.01
@@ -18,6 +18,8 @@ CLEAR = 1e-3
 """Significance level of a single value or category that is stated."""
 NOTABLE = 0.03
 """Smallest stated change of the share of missing values, of a value or of a category."""
+HALF_PER_CENT = 0.005
+"""Smallest share that is not rounded to 0 %."""
 MOST_NAMES = 3
 """Maximum number of categories that a cause names."""
 PLAUSIBLE = 0.05
@@ -84,15 +86,24 @@ class ChangedCategories:
         names = {*self.before, *self.now}
         new = sorted((n for n in names if n not in self.before), key=lambda n: (-self.now[n], n))
         gone = sorted((n for n in names if n not in self.now and self._is_clear(n)), key=lambda n: (-self.before[n], n))
-        unseen = sum(self.now[name] for name in new)
         if gone:
             return self._vanished(gone, new)
-        if unseen >= NOTABLE:
-            shown = ", ".join(new[:MOST_NAMES])
-            return f"{unseen:.0%} of the records have values that are not in the reference, such as {shown}"
+        if unseen := self._unseen(new):
+            return unseen
         if exchanged := self.exchanged():
             return exchanged
         return self.largest() if any(map(self._is_clear, names)) else None
+
+    def _unseen(self, new: Sequence[str]) -> str | None:
+        """Describe new categories if there are notably more than expected without drift, the frequent ones first."""
+        counts = [round(share * self.rows[0]) for share in self.before.values()]
+        unseen = sum(self.now[name] for name in new)
+        expected, chance = unseen_by_chance(counts.count(1), counts.count(2), self.rows)
+        if unseen - expected < max(NOTABLE, chance):
+            return None
+        usual = f" ({expected:.0%} expected)" if expected >= HALF_PER_CENT else ""
+        shown = ", ".join(new[:MOST_NAMES])
+        return f"{unseen:.0%} of the records have values that are not in the reference{usual}, such as {shown}"
 
     def exchanged(self) -> str | None:
         """Describe two categories of which each has the former share of the other one; the others are unchanged."""

@@ -1,5 +1,7 @@
 """Exact tests of counts: the hypergeometric test, applied to the extremes of a column and to categories; and χ².
 
+In a feature with many rare categories, the sides differ also without drift: the expected difference is here, too.
+
 Under the null hypothesis, all divisions of the K pooled records into M live and N reference records are equally likely.
 Of k records that are chosen without regard to their side, the number of live ones is then hypergeometric.
 
@@ -13,6 +15,8 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from runner.domain.drift import CLEAR
 
 SMALLEST_CUT = 4
 """Number of records beyond the outermost cut; the number of records doubles with each further cut."""
@@ -65,6 +69,57 @@ def _log_choose(n: int, i: NDArray[np.intp]) -> Q:
 def _log_factorials(most: int) -> Q:
     """Return ln(i!) for i up to `most`."""
     return np.concatenate([[0.0], np.log(np.arange(1, most + 1)).cumsum()])
+
+
+def unseen_by_chance(singles: int, pairs: int, rows: tuple[int, int]) -> tuple[float, float]:
+    """Return the share of live records that is expected to be unseen without drift, and its largest excess by chance.
+
+    The expected share is that of the reference records that no other reference record equals. The excess has a
+    probability of about 1 %.
+
+    Args:
+        singles: number of values that one reference record has.
+        pairs: number of values that two reference records have.
+        rows: number of reference and of live records.
+
+    >>> unseen_by_chance(0, 10, (1000, 300))[0], unseen_by_chance(500, 100, (1000, 300))[0]
+    (0.0, 0.5)
+
+    Source: Good (1953), "The population frequencies of species and the estimation of population parameters"; for the
+    variance Esty (1983), "A normal limit law for a nonparametric estimator of the coverage of a random sample".
+    """
+    N, M = rows
+    expected = singles / N
+    variance = expected * (1 - expected) / M + (expected * (1 - expected) + 2 * pairs / N) / N
+    return expected, CLEAR * math.sqrt(variance) if singles else 0.0
+
+
+def distance_beyond_chance(reference_C: NDArray[np.intp], live_C: NDArray[np.intp]) -> float:
+    """Return an estimated lower bound of the total variation distance between the populations of both sides.
+
+    Of a feature with many rare categories, the distance of the samples is large also without drift. The bound is the
+    largest one of three: the distance less its expected value for rare categories; the distance if all rare categories
+    are one; and the largest increase of a share. Rare categories have fewer than `MIN_EXPECTED` expected records on the
+    smaller side.
+
+    >>> round(distance_beyond_chance(np.arange(100) % 2, 1 - np.arange(100) % 2), 3)
+    0.02
+
+    Source: de Moivre (1730) for the mean deviation of a binomial variable; Diaconis and Zabell (1991), "Closed form
+    summation for classical distributions".
+    """
+    N, M = int(reference_C.sum()), int(live_C.sum())
+    total_C, change_C = reference_C + live_C, live_C / M - reference_C / N
+    p = M / (N + M)
+    rare_C = total_C * min(p, 1 - p) < MIN_EXPECTED
+    k, number = np.unique(total_C[rare_C], return_counts=True)
+    above = np.floor(k * p).astype(int) + 1
+    logs = _log_factorials(1 << int(k.max(initial=1)).bit_length())
+    log_choose = logs[k] - logs[above] - logs[k - above]
+    deviation = 2 * above * np.exp(log_choose + above * math.log(p) + (k - above + 1) * math.log1p(-p))
+    by_chance = (number * deviation).sum() * (1 / N + 1 / M) / 2
+    pooled = abs(change_C[~rare_C]).sum() + abs(change_C[rare_C].sum())
+    return float(max(abs(change_C).sum() / 2 - by_chance, pooled / 2, change_C.max()))
 
 
 def extremes(reference_N: Q, live_M: Q) -> float:

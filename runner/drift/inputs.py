@@ -8,6 +8,7 @@ Array letters: N reference records, M live records, D features, C categories.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,11 +16,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.drift import InputResult, Level
-from runner.drift.counts import categories, hypergeometric, sorted_extremes
+from runner.drift.counts import categories, distance_beyond_chance, hypergeometric, sorted_extremes, unseen_by_chance
 from runner.drift.significance import smirnov_sorted
 
-FEWEST_EXPECTED = 10
-"""Smallest expected number of live records of a category whose absence counts."""
+RAREST_ABSENCE = 10.0
+"""Negative logarithm of the probability from which the absence of a category counts: that all its pooled records are
+on the side of the reference by chance."""
 
 MOST_DECIMALS = 50_000
 """Maximum number of records whose decimals are counted."""
@@ -122,20 +124,36 @@ def _compare(
         counts = category_counts(before, now)
     p.append(categories(*counts))
     change_C = counts[1] / len(now) - counts[0] / len(before)
+    distance_expected = 0.0
     if numbers:
         distance = max(float(distance), float(change_C.max()))
         vanished = 0.0
         inside = np.searchsorted(numbers[1], numbers[0][-1], "right") - np.searchsorted(numbers[1], numbers[0][0])
         unseen = 1 - float(inside) / len(now)
+        rare_C = counts[0][counts[0] > 0][[0, -1]]
     else:
         distance = float(abs(change_C).sum() / 2)
+        distance_expected = max(0.0, distance - distance_beyond_chance(*counts))
         unseen = 1.0 if retyped else float(counts[1][counts[0] == 0].sum() / len(now))
-        frequent_C = counts[0] * len(now) / len(before) >= FEWEST_EXPECTED
+        frequent_C = counts[0] * math.log1p(len(now) / len(before)) >= RAREST_ABSENCE
         vanished = float(counts[0][frequent_C & (counts[1] == 0)].sum() / len(before))
+        rare_C = counts[0][:0] if retyped else counts[0]
+    expected = unseen_by_chance(int((rare_C == 1).sum()), int((rare_C == 2).sum()), (len(before), len(now)))
     constant = bool((counts[1] > 0).sum() == 1 and (counts[0] > 0).sum() > 1)
     smallest = min(1.0, len(p) * min(p))
+    present = 1 - missing[1]
     return InputResult(
-        now.name, Level.NONE, smallest, distance, *missing, unseen * (1 - missing[1]), vanished, constant
+        now.name,
+        Level.NONE,
+        smallest,
+        distance,
+        *missing,
+        unseen * present,
+        vanished,
+        constant,
+        unseen_expected=expected[0] * present,
+        unseen_chance=expected[1] * present,
+        distance_expected=distance_expected,
     )
 
 

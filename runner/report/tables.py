@@ -121,6 +121,7 @@ INPUTS = (
     Column("Missing reference", "missing_before", "{:.1%}"),
     Column("Missing live", "missing_now", "{:.1%}"),
     Column("Unseen values", "unseen", "{:.1%}"),
+    Column("Unseen expected", "unseen_expected", "{:.1%}"),
     P_HOLM,
     Column("Likely cause", "cause", TEXT),
 )

@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 from scipy.stats import binom, ks_2samp
 
+from runner.drift.causes import likely_cause
 from runner.drift.inputs import compare_inputs
+from tests.golden import Golden
 
 NAMES = ["x", "codes", "category", "gaps", "flag"]
 
@@ -73,3 +75,47 @@ def test_constant_feature_of_both_sides_is_no_change() -> None:
     """Also without any value."""
     constant = pl.DataFrame({"a": [1.0] * 50, "b": [None] * 50})
     assert [(each.p, each.size) for each in compare_inputs(constant, constant, ["a", "b"])] == [(1.0, 0.0), (1.0, 0.0)]
+
+
+def codes(rows: int, seed: int, values: int) -> pl.DataFrame:
+    """Return records with many codes, of which few are frequent."""
+    rng = np.random.default_rng(seed)
+    share = 1 / np.sqrt(np.arange(1, values + 1))
+    return pl.DataFrame({"code": rng.choice(values, rows, p=share / share.sum()).astype(str)})
+
+
+@pytest.mark.parametrize(("values", "rows"), [(2000, (1000, 300)), (200, (1000, 300)), (2000, (300, 3000))])
+def test_many_categories_are_not_unseen_and_vanished_without_drift(values: int, rows: tuple[int, int]) -> None:
+    """The expected share of unseen codes is right on average; the sizes of the change are small."""
+    found = [
+        compare_inputs(codes(rows[0], 2 * i, values), codes(rows[1], 2 * i + 1, values), ["code"])[0] for i in range(50)
+    ]
+    excess = np.array([each.unseen - each.unseen_expected for each in found])
+    assert abs(excess.mean()) < 3 * excess.std() / np.sqrt(50)
+    assert sum(each.newly_unseen > 0 for each in found) <= binom.ppf(0.999, 50, 0.02)
+    assert max(each.moved for each in found) < 0.1
+    assert max(each.vanished for each in found) == 0
+
+
+@pytest.mark.parametrize("share", [0.06, 0.5])
+def test_frequent_one_of_many_categories(share: float, golden: Golden) -> None:
+    """The size is the growth of its share, although most codes of the window are unseen; the cause is this code."""
+    reference, live = codes(1000, 1, 5000), codes(300, 2, 5000)
+    now = live.with_columns(pl.when(pl.int_range(300) < 300 * share).then(pl.lit("77")).otherwise("code").alias("code"))
+    found = compare_inputs(reference, now, ["code"])[0]
+    assert found.p < 1e-6
+    assert found.moved == pytest.approx(share, abs=0.02)
+    assert found.invalid == 0
+    golden(getattr(likely_cause(reference["code"], now["code"]), "text", ""))
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_unknown_codes_in_place_of_known_ones(share: float, golden: Golden) -> None:
+    """Their share is that of the records that changed, although many codes are unseen anyway."""
+    reference, live = codes(1000, 3, 1000), codes(300, 4, 1000)
+    changed = pl.when(pl.int_range(300) < 300 * share).then(pl.lit("x") + pl.col("code")).otherwise("code")
+    now = live.with_columns(changed.alias("code"))
+    found = compare_inputs(reference, now, ["code"])[0]
+    assert found.unseen_expected > 0.2
+    assert found.invalid == pytest.approx(share, abs=0.12)
+    golden(getattr(likely_cause(reference["code"], now["code"]), "text", ""))
