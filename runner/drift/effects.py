@@ -276,13 +276,11 @@ def families(
 
 
 def _most_severe(effects: Iterable[FamilyEffect]) -> FamilyEffect | None:
-    """Return the effect with the highest level, and of these the largest relative to its limits."""
-    return max(effects, key=_order, default=None)
+    """Return the effect with the highest level, and of these the largest relative to its limits.
 
-
-def _order(effect: FamilyEffect) -> tuple[int, float, float]:
-    """Return the sort key; of effects far above their limits, whose severities are equal, the larger one comes last."""
-    return effect.level.order, effect.severity, abs(effect.value or 0.0) / max(effect.violation, 1e-9)
+    Effects far above their limits have the same severity; the first of them is returned.
+    """
+    return max(effects, key=lambda effect: (effect.level.order, effect.severity), default=None)
 
 
 def _effect(
@@ -294,19 +292,20 @@ def _effect(
 def _inputs(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
     """Yield the sizes of the change of each feature's values; the range of chance is that of a distance."""
     chance = min(1.0, result.minimum_detectable_change)
-    for each in result.inputs:
+    unchanged = [each for each in result.inputs if each.level is Level.NONE]
+    for each in (*result.changed_inputs, *unchanged):
         yield _effect("inputs", each.level, "input_values", each.name, each.moved, chance, limits.input_values)
         yield _effect("inputs", each.level, "input_invalid", each.name, each.invalid, chance, limits.input_invalid)
 
 
 def _outputs(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
-    for each in result.outputs:
+    for each in sorted(result.outputs, key=lambda each: -abs(each.relative_change)):
         chance = each.chance / each.spread if each.spread else None
         yield _effect("outputs", each.level, "mean_score", each.label, each.relative_change, chance, limits.mean_score)
 
 
 def _attributions(result: DriftResult, limits: Limits) -> Iterator[FamilyEffect]:
-    for each in result.labels:
+    for each in sorted(result.labels, key=lambda each: -(each.attribution_shift.value or 0.0)):
         shift, total = each.attribution_shift, each.total_log2_change
         sizes = (
             ("attribution_shift", shift.value, shift.noise, limits.attribution_shift),

@@ -238,6 +238,20 @@ def test_each_family_has_its_most_severe_effect() -> None:
     ]
 
 
+def test_of_effects_far_above_their_limits_the_largest_is_named() -> None:
+    """The table names the same label and the same input as the sentence."""
+    level = Level.VIOLATION
+    outputs = tuple(replace(SCORES, label=label, mean_now=now, level=level) for label, now in (("x", 3.0), ("y", 9.0)))
+    labels = tuple(
+        replace(LABEL, label=label, attribution_shift=replace(SHIFT, value=size))
+        for label, size in (("x", 0.8), ("y", 0.9))
+    )
+    effects = found(replace(RESULT, outputs=outputs, labels=labels))
+    assert [(effects[name].name, effects[name].severity) for name in ("outputs", "attributions")] == [("y", 4.0)] * 2
+    gone = [replace(MISSING, name=name, missing_now=1.0, p=p, level=level) for name, p in (("a", 1e-9), ("b", 1e-12))]
+    assert found(replace(RESULT, inputs=(QUIET, *gone)))["inputs"].name == "b"
+
+
 def test_ranges_of_chance_are_those_of_the_tests() -> None:
     """The smallest detectable distance, an interval of the mean score, and the noise of permutations."""
     effects = found()
