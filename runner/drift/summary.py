@@ -228,7 +228,8 @@ def _detectable(result: DriftResult) -> str:
     if result.minimum_detectable_change >= 1:
         return "minimum detectable change: none (too few records)"
     return (
-        f"minimum detectable change: a change of one feature in {result.minimum_detectable_change:.0%} of the records"
+        "minimum detectable change: clearly different values of one feature in "
+        f"{result.minimum_detectable_change:.0%} of the records"
     )
 
 

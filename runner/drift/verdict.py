@@ -263,7 +263,7 @@ def _matters(headline: Headline | None, result: DriftResult | None) -> Iterator[
     if result.smallest_p > result.significance:
         least = result.minimum_detectable_change
         if least < 1:
-            yield f"a change of one feature in {least:.0%} or more of the records would have been detected"
+            yield f"clearly different values of one feature in {least:.0%} or more of the records would be detected"
         else:
             yield "no change could have been detected in so small a window"
 

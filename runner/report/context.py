@@ -343,7 +343,11 @@ def _facts(manifest: Manifest, result: DriftResult | None) -> Iterator[tuple[str
         level, alone = result.level.words, result.level_alone.words
         yield "Level", level if level == alone else f"{level} (this window alone: {alone})"
         least = result.minimum_detectable_change
-        change = f"a change of one feature in {least:.0%} of the records" if least < 1 else "none (too few records)"
+        change = (
+            f"clearly different values of one feature in {least:.0%} of the records"
+            if least < 1
+            else "none (too few records)"
+        )
         yield "Minimum detectable change", change
     if time:
         yield "Scheduled", f"{charts.format_time(time.scheduled)} UTC"
