@@ -40,6 +40,7 @@ from benchmarks.rates import alarm_limit, episodes, events_interval
 from runner.domain.attributions import Explained
 from runner.domain.drift import Change, DriftResult, Level, RankingResult
 from runner.drift.detect import detect_drift
+from runner.drift.histograms import with_histograms
 from runner.drift.onset import MOST_EARLIER, LiveRecords, dated_changes, dated_earlier
 from runner.drift.policy import YEAR
 from runner.drift.ranking import ndcg
@@ -215,7 +216,7 @@ def judge(seed: int, number: int) -> dict[str, Any]:
 def judge_part(seed: int, part: Part) -> Judged:
     """Return the levels of the windows of a part."""
     (stored, gains_D), judged = reference(seed), Judged([], [], {})
-    past: deque[tuple[datetime, DriftResult]] = deque(maxlen=MOST_EARLIER)
+    past: deque[tuple[datetime, DriftResult, Explained]] = deque(maxlen=MOST_EARLIER)
     for hour, now in windows(seed, part):
         start = START + hour * HOUR
         is_judged = len(now.features) >= POLICY.min_rows
@@ -227,10 +228,16 @@ def judge_part(seed: int, part: Part) -> Judged:
             p = smallest_p(result)
         changes = dates(stored, now, result, start) if result.level_alone in SEEN else ()
         lasting = (replace(each, since=judged.since.get((str(each.kind), each.name), each.since)) for each in changes)
-        judged.add(result, p, dated_earlier([*lasting], result, start, reversed(past)), part.is_inside(hour))
+        earlier = ((at, with_bins(stored, records, found, at)) for at, found, records in reversed(past))
+        judged.add(result, p, dated_earlier([*lasting], result, start, earlier), part.is_inside(hour))
         if result.level_alone is not Level.INSUFFICIENT_DATA:
-            past.append((start, result))
+            past.append((start, result, now))
     return judged
+
+
+def with_bins(stored: Explained, now: Explained, result: DriftResult, start: datetime) -> DriftResult:
+    """Return the result of a screened window with its histograms."""
+    return with_histograms(result, same_hours(stored, start, HOUR, POLICY).records, now)
 
 
 def dates(stored: Explained, now: Explained, result: DriftResult, start: datetime) -> tuple[Change, ...]:

@@ -2,8 +2,9 @@
 
 A live record has a score: the log ratio of the frequencies of its value among the live and the reference records. If a
 change began inside the window, the scores of later records are higher. The statistic of each possible beginning is the
-standardized difference of the mean scores after and before it. The beginning is where the statistic is largest, if this
-maximum is significant; otherwise the change is in the whole window.
+standardized difference of the mean scores after and before it. If the largest statistic is significant, the change
+began inside the window; otherwise, it is in the whole window. The frequencies of the records after and before the
+largest statistic give other scores. The sum of these scores is largest from the most likely beginning on.
 
 A change that is in all of a window may be older: in the windows before, it may not have been significant. The records
 of such a window are more likely under the distribution of the later window than under that of the reference. If nothing
@@ -91,8 +92,8 @@ def dated_changes(
     for kind, name in found:
         onset = live.start
         if rows is not None and live.at_M is not None:
-            scores_M = _scores(kind, name, result, before, live, rows)
-            at = None if scores_M is None else beginning(scores_M, live.at_M[rows])
+            sides = _compared(kind, name, result, before, live, rows)
+            at = None if sides is None else most_likely_beginning(*sides, live.at_M[rows])
             onset = onset if at is None else datetime.fromtimestamp(at // 1_000_000, UTC)
         dated.append(Change(kind, name, f"{onset:{TIME}}", f"{onset:{TIME}}"))
     return tuple(dated)
@@ -288,38 +289,61 @@ def beginning(scores_M: Scores, at_M: NDArray[np.int64]) -> int | None:
     return int(at_M[first_K[best]]) if statistic_K[best] > SIGNIFICANT else None
 
 
-def _scores(
+def most_likely_beginning(before: pl.Series, now: pl.Series, at_M: NDArray[np.int64]) -> int | None:
+    """Return the time from which the values of live records have most likely changed; None if it is not significant.
+
+    Args:
+        before: values of the reference.
+        now: values of the live records, sorted by time.
+        at_M: times of the live records, ascending.
+    """
+    first = beginning(log_ratio(before, now), at_M)
+    if first is None:
+        return None
+    scores_M = log_ratio(before, now, at_M >= first)
+    sum_M = np.cumsum(scores_M[::-1])[::-1]
+    first_K = np.flatnonzero(np.append(True, at_M[1:] > at_M[:-1]))
+    return int(at_M[first_K[sum_M[first_K].argmax()]])
+
+
+def _compared(
     kind: ChangeKind,
     name: str,
     result: DriftResult,
     before: Explained,
     live: LiveRecords,
     rows: NDArray[np.intp],
-) -> Scores | None:
-    """Return the scores of these live records, or None if the change has no time inside the window."""
+) -> tuple[pl.Series, pl.Series] | None:
+    """Return the values of the reference and of these live records, or None if the change has no time in the window."""
     now = live.explained
     if kind is ChangeKind.SERVING and live.differs_M is not None:
-        return live.differs_M[rows].astype(np.float64)
+        return pl.Series(np.zeros(before.features.height)), pl.Series(live.differs_M[rows].astype(np.float64))
     if kind is ChangeKind.INPUT:
-        return log_ratio(before.features[name], now.features[name][rows])
+        return before.features[name], now.features[name][rows]
     if kind is ChangeKind.JOINT and result.association and result.association.level is not Level.NONE:
         names = result.association.first, result.association.second
-        return log_ratio(*(_products(side, before.features, names) for side in (before.features, now.features[rows])))
+        return _products(before.features, before.features, names), _products(now.features[rows], before.features, names)
     if kind is ChangeKind.ATTRIBUTION:
         label = min(result.labels, key=lambda label: min(each.p for each in label.features if each.name == name))
         both = pair(before.attributions, now.attributions, "mean_abs")
         i, d = [each.label for each in result.labels].index(label.label), both.names.index(name)
-        return log_ratio(pl.Series(both.before[i][:, d]), pl.Series(both.now[i][rows, d]))
+        return pl.Series(both.before[i][:, d]), pl.Series(both.now[i][rows, d])
     if kind is ChangeKind.OUTPUT:
         (reference,) = [each.reference_label for each in result.labels if each.label == name]
         sides = (before.attributions, reference), (now.attributions, name)
         values = [side.scores_NL[:, side.labels.index(label)] for side, label in sides]
-        return log_ratio(pl.Series(values[0]), pl.Series(values[1][rows]))
+        return pl.Series(values[0]), pl.Series(values[1][rows])
     return None
 
 
-def log_ratio(before: pl.Series, now: pl.Series) -> Scores:
-    """Return for each live value the log ratio of its frequencies among the live and the reference values."""
+def log_ratio(before: pl.Series, now: pl.Series, changed_M: NDArray[np.bool_] | None = None) -> Scores:
+    """Return for each live value the log ratio of its frequencies among the live and the reference values.
+
+    Args:
+        before: values of the reference.
+        now: values of the live records.
+        changed_M: live records that are changed, so that the others count as reference records; None for all.
+    """
     if are_numeric(before, now):
         sides = [side.cast(pl.Float64).fill_null(float("nan")).to_numpy() for side in (before, now)]
         quantiles = np.linspace(0, 1, BINS + 1)
@@ -331,8 +355,11 @@ def log_ratio(before: pl.Series, now: pl.Series) -> Scores:
         codes_K = pl.concat([before.cast(pl.String), now.cast(pl.String)]).rank("dense").fill_null(0).to_numpy()
         codes = [codes_K[: len(before)], codes_K[len(before) :]]
     bins = int(max(side.max(initial=0) for side in codes)) + 1
-    before_B, now_B = (np.bincount(side.astype(np.intp), minlength=bins) for side in codes)
-    ratio_B = np.log((now_B + 0.5) / (len(now) + 0.5 * bins)) - np.log((before_B + 0.5) / (len(before) + 0.5 * bins))
+    is_changed_M = np.ones(len(now), dtype=bool) if changed_M is None else changed_M
+    counted = codes[1][is_changed_M], np.append(codes[0], codes[1][~is_changed_M])
+    counts = [np.bincount(side.astype(np.intp), minlength=bins) for side in counted]
+    shares = [(side_B + 0.5) / (side_B.sum() + 0.5 * bins) for side_B in counts]
+    ratio_B = np.log(shares[0] / shares[1])
     scores_M: Scores = ratio_B[codes[1].astype(np.intp)]
     return scores_M
 

@@ -23,7 +23,7 @@ from runner.drift.onset import (
     beginning,
     dated_changes,
     dated_earlier,
-    log_ratio,
+    most_likely_beginning,
     order_of_time,
 )
 from runner.drift.ranking import rank_labels
@@ -107,9 +107,20 @@ def test_input_that_changes_inside_the_window(name: str, change: pl.Expr, first:
     """The beginning is within two minutes of the first changed record, for numbers, categories and missing values."""
     values = live_values(2).with_row_index("i")
     values = values.with_columns(pl.when(pl.col("i") >= first).then(change).otherwise(name).alias(name)).drop("i")
-    at = beginning(log_ratio(REFERENCE[name], values[name]), np.arange(300) * 12)
+    at = most_likely_beginning(REFERENCE[name], values[name], np.arange(300) * 12)
     assert at is not None
     assert abs(at - first * 12) <= 120
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_new_category_begins_with_its_first_record(seed: int) -> None:
+    """The largest difference of means may be later, because the first records of the category are few."""
+    rng = np.random.default_rng(seed)
+    values = rng.choice(["web", "phone", "branch"], 400).astype(object)
+    new = (np.arange(400) >= 200) & (rng.random(400) < 0.25)
+    values[new] = "kiosk"
+    at_M = np.arange(400) * 12
+    assert most_likely_beginning(REFERENCE["d"], pl.Series(values.tolist()), at_M) == at_M[new.argmax()]
 
 
 def test_order_of_time_is_thinned() -> None:
