@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from tests.cli_runner import Shapwatch
+from tests.documentation import blocks, text
 from tests.golden import Golden
 
 
@@ -32,6 +33,12 @@ def test_quickstart_detects_the_changed_unit(quickstart: tuple[Path, list[str]],
     violations = [path.parent.name for path in folder.rglob("constraint_violations.json")]
     assert violations == ["12"]
     assert all((path.parent / "report.html").stat().st_size < 300_000 for path in hours)
+
+
+def test_the_page_shows_the_verdict_as_printed(quickstart: tuple[Path, list[str]]) -> None:
+    """The page explains these lines."""
+    (shown,) = blocks(text("docs/quickstart.md"), "text")
+    assert shown in "\n".join(quickstart[1])
 
 
 def test_quickstart_repeats_byte_for_byte(quickstart: tuple[Path, list[str]], tmp_path: Path) -> None:
