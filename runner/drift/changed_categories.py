@@ -106,7 +106,7 @@ class ChangedCategories:
         return f"{unseen:.0%} of the records have values that are not in the reference{usual}, such as {shown}"
 
     def exchanged(self) -> str | None:
-        """Describe two categories of which each has the former share of the other one; the others are unchanged."""
+        """Describe two categories that exchanged their shares; the others are unchanged."""
         first, second = self._extremes()
         if min(-self.change(first), self.change(second)) < NOTABLE or self.p(self.now) >= CLEAR:
             return None
@@ -143,7 +143,7 @@ class ChangedCategories:
         return text
 
     def _renaming(self, gone: Sequence[str], share: float) -> str:
-        """Return how a new category with this share may replace those that no longer occur; empty if it is unlikely."""
+        """Return how a new category with this share may replace vanished categories; empty if it is unlikely."""
         lost, total = self.before[gone[0]], sum(self.before[name] for name in gone)
         if share <= SIMILAR * lost:
             return ": renamed in part?"

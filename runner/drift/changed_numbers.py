@@ -386,8 +386,8 @@ class ChangedNumbers:
     def _transformed(self, initial: float, order: Callable[[], int]) -> str | None:
         """Describe the simplest transformation of all values that fits, and the next one that fits, too."""
         close = [found for found in self._transformations() if found.gap <= self.allowed and found.gap < initial / 2]
-        if any(found.mirrored for found in close) and (kept := order()):
-            close = [found.with_evidence for found in close if found.mirrored == (kept < 0)]
+        if any(found.mirrored for found in close) and (direction := order()):
+            close = [found.with_evidence for found in close if found.mirrored == (direction < 0)]
         mixed = self._mixed(initial) if not close or close[0].gap > HALF * self.allowed else None
         if mixed and (not close or mixed.gap < HALF * close[0].gap):
             close[1:] = [mixed]

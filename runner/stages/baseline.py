@@ -137,8 +137,7 @@ class Baseline:
         sample = stored_sample(Explained(features, attributions, records.events), self.policy)
         sample_bytes = to_parquet(sample)
         calls = manifest.calls_between(before, calls_made(model_explainer.model))
-        model = model_explainer.model.identity
-        hashes = {"dataset": records.digest, "model": model, REFERENCE_SAMPLE: sha256(sample_bytes)}
+        hashes = self._hashes(records, sample_bytes)
         explanation = Explanation.of(
             model_explainer.estimator, attributions, background, checked, calls, analysis, hashes, is_reference=True
         )
@@ -173,6 +172,10 @@ class Baseline:
         paths = [str(self.target / name) for name in (ANALYSIS, REPORT)]
         message = "\n  ".join([f"Completed. Reference: {records.summary}", *result.notes, *paths])
         return Outcome(message, directory=str(self.target.absolute()))
+
+    def _hashes(self, records: ReferenceRecords, sample: bytes) -> dict[str, str | None]:
+        model = self.model_explainer.model.identity
+        return {"dataset": records.digest, "model": model, REFERENCE_SAMPLE: sha256(sample)}
 
     def _local_files(
         self, attributions: Attributions, background: pl.DataFrame

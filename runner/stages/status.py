@@ -124,7 +124,7 @@ class ScheduleReport:
 
 
 @dataclass(frozen=True)
-class Episode:
+class ScheduleEpisode:
     """Consecutive executions of a schedule with the same level and change.
 
     Attributes:
@@ -151,7 +151,7 @@ class LedgerReport:
     time: datetime
     daemons: Sequence[DaemonStatus]
     schedules: Sequence[ScheduleReport]
-    episodes: Sequence[Episode]
+    episodes: Sequence[ScheduleEpisode]
 
 
 @dataclass(frozen=True)
@@ -258,10 +258,10 @@ class LedgerStatus:
         return reason_or_message(last) if last.status in {Status.FAILED, Status.STOPPED} else None
 
 
-def _episodes(executions: Sequence[ExecutionRecord]) -> Iterator[Episode]:
+def _episodes(executions: Sequence[ExecutionRecord]) -> Iterator[ScheduleEpisode]:
     """Yield the episodes of executions of a schedule, newest first; executions without a readable result are left out.
 
-    An execution of which only the ledger has the result has no verdict.
+    An execution whose result only the ledger contains has no verdict.
     """
     verdicts = [(execution, verdict) for execution in executions if (verdict := last_verdict(execution))]
     for _, group in groupby(verdicts, key=lambda pair: pair[1].story):
@@ -270,7 +270,7 @@ def _episodes(executions: Sequence[ExecutionRecord]) -> Iterator[Episode]:
         period = Window(min(each.start for each in windows), max(each.end for each in windows))
         words = verdict.title if verdict.mark.is_alert else ""
         words = first_line(newest.failure_reason or "") if verdict.mark is Mark.FAILED else words
-        yield Episode(newest.schedule, period, verdict.mark, len(equal), words)
+        yield ScheduleEpisode(newest.schedule, period, verdict.mark, len(equal), words)
 
 
 def _reason_for_waiting(ledger: Ledger, schedule: Schedule, execution: ExecutionRecord, now: datetime) -> str:
@@ -341,7 +341,7 @@ def _text(report: LedgerReport) -> str:
     return "\n".join(lines)
 
 
-def _episode_row(episode: Episode) -> list[object]:
+def _episode_row(episode: ScheduleEpisode) -> list[object]:
     return [episode.period, marked(episode.mark), episode.executions, episode.schedule, episode.words or None]
 
 
