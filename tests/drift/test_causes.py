@@ -119,13 +119,14 @@ MISSING = np.array(
 
 
 @pytest.mark.parametrize("value", [-1, 0, 999, 33.5])
-def test_values_in_place_of_missing_ones_are_named(value: float) -> None:
+def test_values_in_place_of_missing_ones_are_named(value: float, golden: Golden) -> None:
     """The value that replaces missing ones, and its share."""
     before = pl.Series(MISSING[:600].tolist())
     cause = cause_of(before, pl.Series(MISSING[600:].tolist()).fill_null(value))
     share = np.mean([each is None for each in MISSING[600:]])
-    usual = f"no longer missing ({before.null_count() / 600:.0%} in the reference)"
-    assert cause == f"{usual}; {value:g} in {share:.0%} of the records: missing values replaced?"
+    assert f"({before.null_count() / 600:.0%} in the reference)" in cause
+    assert f"{value:g} in {share:.0%} of" in cause
+    golden(cause)
 
 
 @pytest.mark.parametrize(("share", "factor"), [(0.06, 100.0), (0.4, 60.0), (0.6, 100.0)])
@@ -141,22 +142,21 @@ def test_missing_values_do_not_hide_another_factor(share: float, factor: float) 
     assert (cause.index(scale) < cause.index(missing)) == (share < 0.5)
 
 
-def test_missing_values_alone_are_the_only_cause() -> None:
+def test_missing_values_alone_are_the_only_cause(golden: Golden) -> None:
     """The other values are unchanged, or hardly changed."""
     lost = np.random.default_rng(5).random(400) < 0.3
     now = [None if gap else hours for hours, gap in zip(HOURS[600:] * 1.05, lost, strict=True)]
     cause = cause_of(pl.Series(HOURS[:600]), pl.Series(now))
-    assert cause == f"missing in {lost.mean():.0%} of the records (0% in the reference)"
-    assert cause_of(pl.Series(HOURS[:600]), pl.Series([None] * 400)).startswith("missing in 100%")
+    assert f"{lost.mean():.0%} of" in cause
+    golden(cause)
+    golden(cause_of(pl.Series(HOURS[:600]), pl.Series([None] * 400)))
 
 
 @pytest.mark.parametrize("words", [("True", "False"), ("true", "false"), ("Y", "N"), ("yes", "no"), ("1", "0"), (1, 0)])
-def test_truth_values_of_another_type(words: tuple[str | int, str | int]) -> None:
+def test_truth_values_of_another_type(words: tuple[str | int, str | int], golden: Golden) -> None:
     """Strings or numbers in place of booleans, and the reverse; other strings are no truth values."""
     before, now = pl.Series(SEX[:600] > 0), pl.Series([words[0] if sex else words[1] for sex in SEX[600:]])
-    kind = "numbers" if isinstance(words[0], int) else "strings"
-    assert cause_of(before, now).startswith(f"{kind} instead of booleans, such as ")
-    assert cause_of(now, before).startswith(f"booleans instead of {kind}, such as ")
+    golden(f"{cause_of(before, now)}\n{cause_of(now, before)}")
     assert "instead of" not in cause_of(before, pl.Series(["m", "w"] * 200))
 
 

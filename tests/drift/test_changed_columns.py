@@ -1,4 +1,4 @@
-"""Swapped and copied columns: what is stated is true of the change that was made."""
+"""Swapped and copied columns: statements are true of the change that was made."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from runner.drift.changed_columns import copied, swapped
+from tests.golden import Golden
 
 Values = np.ndarray
 CITIES = ["Bern", "Graz", "Linz", "Ulm"]
@@ -33,15 +34,14 @@ def inputs(seed: int, rows: int) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("pair", [("age", "income"), ("rate", "z0"), ("city", "colour"), ("city", "other_city")])
-def test_swapped_columns_name_each_other(pair: tuple[str, str]) -> None:
-    """Numbers and strings, also strings of one vocabulary, and beside other changed features."""
+def test_swapped_columns_name_each_other(pair: tuple[str, str], golden: Golden) -> None:
+    """Numbers and strings, also strings of one vocabulary, and together with other changed features."""
     first, second = pair
     before, now = inputs(1, 1000), inputs(2, 400)
     now = now.with_columns(pl.col(second).alias(first), pl.col(first).alias(second), z3=pl.col("z3") + 1)
     found = swapped([first, "z3", second], before, now)
     assert found.keys() == {first, second}
-    assert found[first].text == f"its values are like those of {second} in the reference: columns swapped?"
-    assert found[second].text == f"its values are like those of {first} in the reference: columns swapped?"
+    golden(f"{first}: {found[first].text}\n{second}: {found[second].text}")
     assert not copied([first, second], before, now)
 
 
@@ -76,13 +76,12 @@ def test_a_pair_is_the_closest_of_several() -> None:
 
 
 @pytest.mark.parametrize(("name", "source"), [("income", "age"), ("city", "colour"), ("z0", "z1"), ("rate", "age")])
-def test_copied_column_names_its_source(name: str, source: str) -> None:
+def test_copied_column_names_its_source(name: str, source: str, golden: Golden) -> None:
     """A copy has equal values in each record; some may be missing."""
     before, now = inputs(5, 1000), inputs(6, 300)
     now = now.with_columns(pl.when(pl.int_range(300) % 9 != 0).then(pl.col(source)).alias(name))
     assert copied([name], before, now).keys() == {name}
-    assert copied([name], before, now)[name].text.startswith(f"equal to {source} in 100% of the records (")
-    assert copied([name], before, now)[name].text.endswith(f": copied from {source}?")
+    golden(copied([name], before, now)[name].text)
     assert not copied([name], before, inputs(6, 300))
 
 
