@@ -78,7 +78,7 @@ def test_constant_feature_of_both_sides_is_no_change() -> None:
 
 
 def codes(rows: int, seed: int, values: int) -> pl.DataFrame:
-    """Return records with many codes, of which few are frequent."""
+    """Return records with many codes, few of them frequent."""
     rng = np.random.default_rng(seed)
     share = 1 / np.sqrt(np.arange(1, values + 1))
     return pl.DataFrame({"code": rng.choice(values, rows, p=share / share.sum()).astype(str)})
