@@ -398,7 +398,7 @@ def baseline_figures(scores: Sequence[BaselineScore], changes: Sequence[Detectab
             "percentile", "percentile", "Score of the SHAP baseline", sentence, table, section="baseline", plot=plot
         )
     if any(each.change < 1 for each in changes):
-        sentence = "Smallest change of one feature that the tests detect in an hour, as a share of its records."
+        sentence = "Smallest share of an hour's records in which clearly different values of one feature are detected."
         sentence += " Grey: no change is detectable." * any(each.change >= 1 for each in changes)
         table = make_table("Smallest detectable changes; 100% means none.", tables.DETECTABLE, changes)
         plot = partial(reference_charts.detectable_changes, changes)
