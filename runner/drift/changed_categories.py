@@ -147,9 +147,18 @@ class ChangedCategories:
         lost, total = self.before[gone[0]], sum(self.before[name] for name in gone)
         if share <= SIMILAR * lost:
             return ": renamed in part?"
-        if share < lost / SIMILAR or self._p(lost, share) > CLEAR:
+        if (share < lost / SIMILAR or self._p(lost, share) > CLEAR) and self._is_renamed(gone):
             return ": renamed?"
         return ": merged?" if self._p(total, share) > SIGNIFICANCE else ""
+
+    def _is_renamed(self, gone: Sequence[str]) -> bool:
+        """Return whether the new categories have the shares of those that no longer occur, in descending order."""
+        if len(gone) == 1:
+            return True
+        lost = sorted((share for name, share in self.before.items() if name not in self.now), reverse=True)
+        new = sorted((share for name, share in self.now.items() if name not in self.before), reverse=True)
+        sides = [{f"{i:05d}": share for i, share in enumerate(side)} | {"": 1 - sum(side)} for side in (lost, new)]
+        return ChangedCategories(sides[0], sides[1], self.rows).p(sides[1]) > SIGNIFICANCE
 
     def p(self, now: Mapping[str, float]) -> float:
         """Return the p-value of the difference between these shares of the live records and the reference."""

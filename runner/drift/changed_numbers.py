@@ -91,6 +91,10 @@ PROBABILITIES = np.linspace(0.1, 0.9, 17)
 """Probabilities of the quantiles whose ratios estimate a factor."""
 FITTED = 0.75
 """Largest distance that the best parameter leaves, relative to the limit of a distance without a parameter."""
+ROUNDED_FACTORS = np.geomspace(0.8, 1.25, 4001)
+"""Factors that are tried for rounded values, relative to the estimate."""
+MOST_FACTORS = 201
+"""Maximum number of such factors for which the rounded values are compared with the live ones."""
 MOST_MISSES = 10
 """Number of parameters in a row that do not fit, after which no further ones are tried."""
 FUNCTIONS: Mapping[str, Callable[[Values], Values]] = {
@@ -167,10 +171,14 @@ class ChangedNumbers:
         for describe in (self._codes, self._rounded, self._clipped, self._replaced):
             if cause := describe():
                 return Likely(cause)
-        repeated = self._repeated()
-        cause = (initial > self.allowed and not repeated and self._transformed(initial, order)) or repeated
-        cause = cause or self._decimals() or self._out_of_range()
-        if cause or initial <= self.allowed:
+        repeated, changed = self._repeated(), initial > self.allowed
+        if repeated and (cause := self._rescaled_and_rounded()):
+            return Likely(cause)
+        cause = self._percentiles() or (changed and not repeated and self._transformed(initial, order)) or None
+        if cause is None and self._is_elsewhere() and (repeated or self._decimals()):
+            return Likely(f"{self.quantiles()}; {repeated}" if repeated else self.quantiles())
+        cause = cause or repeated or self._decimals() or self._out_of_range()
+        if cause or not changed:
             return Likely(cause) if cause else None
         return Likely(self.quantiles())
 
@@ -256,7 +264,7 @@ class ChangedNumbers:
         """Describe a change of codes; if their order hardly shows it, only codes that are exchanged or merged."""
         if self.codes is None:
             return None
-        if cause := self._impossible() or self._clipped():
+        if cause := self._impossible() or self._clipped() or self._beyond() or self._recoded():
             return cause
         shares = ChangedCategories.of(pl.Series(self.before_N), pl.Series(self.now_M))
         return shares.exchanged() if len(self.codes) > 2 and self.fits(self.before_N) else shares.moved()
@@ -279,6 +287,103 @@ class ChangedNumbers:
             f"{format_value(value)} in {share:.0%} of the records (0% in the reference, with values from {bounds}): "
             "missing values replaced?"
         )
+
+    def _beyond(self) -> str | None:
+        """Describe a new value in place of all values above or below a limit."""
+        values, counts = np.unique(self.now_M[~np.isin(self.now_M, self.before_N)], return_counts=True)
+        if not len(values):
+            return None
+        value, share = float(values[counts.argmax()]), int(counts.max()) / len(self.now_M)
+        kept_M = self.now_M[self.now_M != value]
+        if share < NOTABLE or len(kept_M) < MOST_NAMES:
+            return None
+        for limit, word, beyond_N in (
+            (kept_M[-1], "above", self.before_N > kept_M[-1]),
+            (kept_M[0], "below", self.before_N < kept_M[0]),
+        ):
+            is_single = len(np.unique(self.before_N[beyond_N])) == 1
+            if (
+                beyond_N.mean() < NOTABLE
+                or is_single
+                or not self.fits(np.sort(np.where(beyond_N, value, self.before_N)))
+            ):
+                continue
+            gone = f"none {word} {format_value(float(limit))} ({beyond_N.mean():.0%} of the reference values are)"
+            return f"{format_value(value)} in {share:.0%} of the records (0% in the reference), and {gone}: replaced?"
+        return None
+
+    def _recoded(self) -> str | None:
+        """Describe codes with another sign, offset, factor or numbering; None if these do not give the live codes."""
+        if self.fits(self.before_N):
+            return None
+        distinct = np.unique(self.before_N)
+        order_N = np.searchsorted(distinct, self.before_N).astype(np.float64)
+        for first in (0, 1):
+            if self._gives(order_N + first):
+                return f"numbered from {first} in the order of the reference values: another label encoding?"
+        if self._gives(-self.before_N):
+            return "opposite sign"
+        for place in (0.0, HALF, 1.0):
+            offset = float(np.quantile(self.now_M, place) - np.quantile(self.before_N, place))
+            if offset == round(offset) and self._gives(self.before_N + offset):
+                word = "higher" if offset > 0 else "lower"
+                return f"{_figure(abs(offset))} {word} than the reference values"
+        return self._rescaled_and_rounded()
+
+    def _gives(self, codes_N: Values) -> bool:
+        """Return whether transformed codes of the reference are the live ones, with their shares."""
+        known = np.isin(self.now_M, codes_N).mean(), np.isin(codes_N, self.now_M).mean()
+        return min(known) >= ALL and self.fits(np.sort(codes_N))
+
+    def _rescaled_and_rounded(self) -> str | None:
+        """Describe another factor of values that are rounded, or cut, to multiples of a larger step."""
+        points = [np.quantile(side, PROBABILITIES[PROBABILITIES >= HALF]) for side in self.sides]
+        if self.before_N[0] < 0 or not points[0].all() or self.fits(self.before_N):
+            return None
+        step = 1.0 if (self.now_M == self.now_M.round()).all() else 0.0
+        step = max(step, _step(self.now_M))
+        ratio = float(np.median(points[1] / points[0]))
+        if not step or ratio <= 0 or abs(ratio - 1) < 1 - 1 / UNIT_WIDTH:
+            return None
+        found = []
+        for word, function, shift in (("rounded", np.round, 0.0), ("cut", np.floor, step / 2)):
+            factors = float(np.median((points[1] + shift) / points[0])) * ROUNDED_FACTORS
+            if self.codes is not None:
+                codes, counts = np.unique(self.before_N, return_counts=True)
+                known = np.isin(function(np.outer(factors, codes) / step) * step, self.now_M) @ (counts / counts.sum())
+                factors = factors[known >= ALL]
+            factors = _evenly(factors, min(MOST_FACTORS, len(factors))) if len(factors) else ROUNDED_FACTORS[:1]
+            scaled = [function(self.before_N * factor / step) * step for factor in factors]
+            gaps = np.array([ks_distance(scaled_N, self.now_M) for scaled_N in scaled])
+            fitting = factors[gaps <= self.allowed]
+            fits = gaps.min() <= FITTED * self.allowed if self.codes is None else self._gives(scaled[gaps.argmin()])
+            if not fits:
+                continue
+            best = float(np.median(factors[gaps <= gaps.min() * 1.02 + 1e-12]))
+            found.append((float(gaps.min()), word, best, float(fitting[0]), float(fitting[-1])))
+        if not found:
+            return None
+        _, word, best, low, high = min(found)
+        unit = _unit(best, low, high)
+        text = f"about {_times(unit.factor if unit else best)} the reference values ({_range(low, high)})"
+        text += f", {word} to {'whole numbers' if step == 1 else f'multiples of {format_value(step)}'}"
+        return f"{text}: {unit.description}?" if unit else text
+
+    def _percentiles(self) -> str | None:
+        """Describe values that are spread evenly from 0 to 1 or 100, as percentiles are."""
+        top = 1.0 if self.now_M[-1] <= 1 else 100.0
+        even_M = np.linspace(0, top, len(self.now_M))
+        if self.now_M[0] < 0 or not 0.9 * top <= self.now_M[-1] <= top or self.codes is not None:
+            return None
+        even_N = np.linspace(self.before_N[0], self.before_N[-1], len(self.before_N))
+        if ks_distance(even_M, self.now_M) > self.allowed or ks_distance(even_N, self.before_N) <= self.allowed:
+            return None
+        return f"spread evenly from 0 to {top:g}: percentiles of the reference values?"
+
+    def _is_elsewhere(self) -> bool:
+        """Return whether the median is outside the range of most reference values."""
+        low, high = np.quantile(self.before_N, [1 - ALL, ALL])
+        return not low <= np.median(self.now_M) <= high
 
     def _cyclic(self) -> Likely | None:
         """Return a shift of values that start again at 0, such as hours, and hours of 12."""

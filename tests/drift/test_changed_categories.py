@@ -131,3 +131,12 @@ def test_unchanged_values_are_called_unchanged_only_if_a_test_agrees() -> None:
         if stated(before, now) == SAME:
             change = abs(np.subtract(*(np.array(row) / sum(row) for row in table))).max()
             assert change < 0.03 or stats.chi2_contingency(table).pvalue > 1e-6
+
+
+def test_a_rename_of_several_categories_needs_their_shares() -> None:
+    """All new categories have the shares of those that no longer occur, or none is called renamed."""
+    before, now = drawn(10, 1000), drawn(11, 400)
+    names = dict(zip(PURPOSES, ["car", "furniture", "house", "yes", "8"], strict=True))
+    assert stated(before, np.array([names[name] for name in now], dtype=object)).endswith("is new: renamed?")
+    others = np.random.default_rng(12).choice(np.array(["x", "y", "z"], dtype=object), 400, p=[0.36, 0.32, 0.32])
+    assert "renamed" not in stated(before, others)

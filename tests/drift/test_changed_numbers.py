@@ -161,3 +161,91 @@ def test_a_step_that_is_common_by_chance_gives_no_factor() -> None:
         found = re.match(r"(1/)?([\d.,]+) (?:times|of) the reference values \(multiples", stated(before, now * factor))
         assert found is not None
         assert number(found[1], found[2]) == pytest.approx(factor, rel=0.005)
+
+
+POWERS = [44, 55, 66, 77, 85, 96, 103, 110, 125, 140, 180, 220]
+SHARES = [0.05, 0.1, 0.12, 0.14, 0.13, 0.12, 0.1, 0.09, 0.07, 0.05, 0.02, 0.01]
+
+
+def powers(seed: int, rows: int) -> Values:
+    """Return numbers of few different values."""
+    return np.random.default_rng([seed, 8]).choice(POWERS, rows, p=SHARES)
+
+
+@pytest.mark.parametrize(
+    ("change", "beginning"),
+    [
+        (lambda v: -v, "opposite sign"),
+        (lambda v: v + 7, "7 higher than the reference values"),
+        (lambda v: v - 44, "44 lower than the reference values"),
+        (lambda v: np.searchsorted(POWERS, v), "numbered from 0 in the order of the reference values: "),
+        (lambda v: np.searchsorted(POWERS, v) + 1, "numbered from 1 in the order of the reference values: "),
+    ],
+    ids=["sign", "higher", "lower", "from 0", "from 1"],
+)
+def test_codes_with_another_sign_offset_or_numbering(change: Callable[[Values], Values], beginning: str) -> None:
+    """Numbers of few different values are not called renamed if a change of all of them gives the live ones."""
+    assert all(stated(powers(seed, 1000), change(powers(seed + 9, 300))).startswith(beginning) for seed in range(5))
+
+
+@pytest.mark.parametrize("factor", [1.3596, 2.73, 1 / 3])
+def test_factor_of_codes_that_are_rounded(factor: float) -> None:
+    """The interval has the true factor; other codes of the same shares are not called rounded."""
+    for seed in range(4):
+        text = stated(powers(seed, 1000), (powers(seed + 9, 300) * factor).round())
+        interval = factor_interval(text)
+        assert interval is not None
+        assert interval[0] / ROUNDED <= factor <= interval[1] * ROUNDED
+        others = dict(zip(POWERS, [1, 30, 2, 40, 7, 9, 21, 12, 14, 33, 17, 5], strict=True))
+        assert factor_interval(stated(powers(seed, 1000), np.array([others[v] for v in powers(seed + 9, 300)]))) is None
+
+
+@pytest.mark.parametrize("value", [-1, 99])
+def test_value_in_place_of_all_above_a_limit(value: int) -> None:
+    """The new value, its share, the limit and the share of the reference above it."""
+    rng = np.random.default_rng(9)
+    before, now = (np.minimum(rng.geometric(0.12, rows) - 1, 30) for rows in (1000, 400))
+    text = stated(before, np.where(now > 9, value, now))
+    share = f"{value} in {(now > 9).mean():.0%} of the records (0% in the reference)"
+    assert text == f"{share}, and none above 9 ({(before > 9).mean():.0%} of the reference values are): replaced?"
+
+
+@pytest.mark.parametrize("divisor", [7, 30.4375, 365.25])
+@pytest.mark.parametrize("function", [np.round, np.floor])
+def test_factor_of_values_that_are_rounded(divisor: float, function: Callable[[Values], Values]) -> None:
+    """Fewer different values do not hide that they are smaller: days in weeks, months and years."""
+    inside, cases = 0, 6
+    for seed in range(cases):
+        rng = np.random.default_rng([seed, 10])
+        before, now = (rng.gamma(2, 1200, rows).round() for rows in (1000, 400))
+        text = stated(before, function(now / divisor))
+        interval = factor_interval(text)
+        assert interval is not None
+        assert re.search(", (rounded|cut) to whole numbers", text)
+        inside += interval[0] / ROUNDED <= 1 / divisor <= interval[1] * ROUNDED
+    assert inside >= cases - 1
+
+
+def test_repeated_values_of_another_size_state_both() -> None:
+    """A few values of another column: their size is stated before their number."""
+    rng = np.random.default_rng(11)
+    before = POPULATIONS["scores"](rng, 1000)
+    now = rng.choice([2000.5, 4000.25, 9000.75, 20_000.125], 400)
+    found = re.match(
+        r"median ([\d.e+]+) \([\d.]+ in the reference\); only 1% of its values differ", stated(before, now)
+    )
+    assert found is not None
+    assert float(found[1]) == pytest.approx(np.median(now), rel=1e-3)
+    repeated = rng.choice(before[:8], 400)
+    assert stated(before, repeated).startswith("only 2% of its values differ from each other")
+
+
+@pytest.mark.parametrize("top", [1, 100])
+def test_percentiles(top: int) -> None:
+    """Values in place of which their percentiles arrive; uniform values of the same range are not called so."""
+    rng = np.random.default_rng(12)
+    before, now = (POPULATIONS["scores"](rng, rows) for rows in (1000, 300))
+    ranks = (now.argsort().argsort() + 1) / len(now) * top
+    assert stated(before, ranks) == f"spread evenly from 0 to {top}: percentiles of the reference values?"
+    assert "percentiles" not in stated(rng.uniform(0, top, 1000), ranks)
+    assert "percentiles" not in stated(before, rng.beta(2, 3, 300) * top)
