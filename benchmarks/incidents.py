@@ -197,6 +197,7 @@ def ours(policy: DriftPolicy, window: Window, past: Sequence[Level] = ()) -> Ver
         first = result.association.first, result.association.second
         stated += [Stated(name, Cause.ASSOCIATION) for name in first]
         stated += [Stated(result.association.reversed, Cause.SIGN)] if result.association.reversed else []
+        stated += [Stated(name, Cause.CODES) for name in result.association.exchanged[:1]]
         stated += [Stated(first[0], Cause.NOISE)] if result.association.unexplained and len(stated) == 2 else []
     causes = {each.name: each.cause for each in features if each.cause}
     causes |= {each.name: each.cause for each in result.inputs if each.cause}

@@ -317,6 +317,8 @@ class Association:
             features, relative to that of the feature.
         deviation_p: p-value of the deviations, corrected for the number of features only.
         reversed: feature whose correlations with the other features have the opposite sign; empty if there is none.
+        exchanged: one of both features and two of its values, if the records of each have the former mean of the other
+            feature of those of the other value; empty if there is none.
     """
 
     first: str
@@ -329,6 +331,7 @@ class Association:
     deviation_now: float = 0.0
     deviation_p: float = 1.0
     reversed: str = ""
+    exchanged: tuple[str, ...] = ()
 
     @property
     def unexplained(self) -> float:
@@ -340,6 +343,9 @@ class Association:
         """Possible reasons, as a question."""
         if self.reversed:
             return f"values of {self.reversed} in reverse order, or with the opposite sign?"
+        if self.exchanged:
+            name, first, second = self.exchanged
+            return f"values {first} and {second} of {name} swapped?"
         first = "noise, old values" if self.unexplained else "columns swapped"
         return f"{first}, or values of other records?"
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from runner.domain.drift import DriftResult, FeatureDrift, InputResult, LabelResult
+from runner.domain.drift import DriftResult, FeatureDrift, InputResult, LabelResult, Level
 from runner.drift.changed_categories import (
     CLEAR,
     MOST_NAMES,
@@ -33,7 +33,7 @@ from runner.drift.changed_numbers import HALF, ChangedNumbers, Likely, ks_distan
 from runner.drift.counts import hypergeometric
 from runner.drift.histograms import format_value
 from runner.drift.inputs import are_numeric
-from runner.drift.joint import order_of
+from runner.drift.joint import exchanged_values, order_of
 from runner.drift.pairing import Segment
 
 MOST_CAUSES = 10
@@ -63,6 +63,7 @@ def with_causes(
     names = [each.name for each in described]
     named = {each.name: _described(each, before, now) for each in described}
     named |= copied(names, before, now) | swapped(names, before, now)
+    result = _with_exchanged(result, before, now)
     if result.association and result.association.reversed:
         opposite = result.association.reversed
         if not _is_mirrored(before[opposite], now[opposite]):
@@ -81,6 +82,17 @@ def with_causes(
     ]
     labels = explained.labels(result.labels, before, now)
     return replace(result, inputs=inputs, labels=labels, segments=tuple(segments))
+
+
+def _with_exchanged(result: DriftResult, before: pl.DataFrame, now: pl.DataFrame) -> DriftResult:
+    """Add the values whose exchange explains the changed association of two features."""
+    found = result.association
+    if found is None or found.level is Level.NONE or found.reversed:
+        return result
+    for name, partner in ((found.first, found.second), (found.second, found.first)):
+        if are_numeric(before[partner], now[partner]) and (pair := exchanged_values(name, partner, before, now)):
+            return replace(result, association=replace(found, exchanged=(name, *pair)))
+    return result
 
 
 def _is_mirrored(before: pl.Series, now: pl.Series) -> bool:
@@ -134,8 +146,8 @@ class _Attributed:
         is_whole = len(before) == self.result.rows_reference
         if feature.name in self.inputs and is_whole:
             return self.inputs[feature.name].text
-        if self.result.association and feature.name == self.result.association.reversed and is_whole:
-            return REVERSED
+        if is_whole and (related := _by_association(feature.name, self.result)):
+            return related
         members = [name for name in self.groups.get(feature.name, [feature.name]) if name in now.columns]
         tested = [name for name in members if not is_whole or name not in self.unchanged]
         changed = {name: cause.text for name in tested if (cause := _cause_of(name, before, now))}
@@ -150,6 +162,14 @@ class _Attributed:
             if possible:
                 return possible[0]
         return f"{moved[0] if moved else SAME}; its attribution changed because {_elsewhere(self.result)}"
+
+
+def _by_association(name: str, result: DriftResult) -> str | None:
+    """Return the cause that the changed association of a feature shows, although its values have one distribution."""
+    found = result.association
+    if found and name == found.reversed:
+        return REVERSED
+    return found.hypothesis if found and found.exchanged[:1] == (name,) else None
 
 
 def _insignificant(before: pl.Series, now: pl.Series) -> str | None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from runner.domain.drift import Association, Effect
-from runner.drift.counts import extremes
+from runner.drift.counts import chi_squared_tail, extremes
 from runner.drift.inputs import are_numeric
 from runner.drift.significance import mean_p_value
 
@@ -54,6 +55,12 @@ MOST_VALUES = 20
 RELATED, OPPOSITE = 0.3, -0.5
 """Smallest correlation of a feature with another one, and largest ratio of its correlations to those of the reference,
 that show values in reverse order."""
+CHANGED, EXPLAINED = 1e-4, 0.01
+"""Significance levels of changed means by value, and of means that an exchange of two values explains."""
+FEWEST_OF_VALUE = 8
+"""Minimum number of records of a value on each side for an exchange."""
+LEAST_VARIANCE = 0.1
+"""Variance that is added to those of a few records, relative to that of all records."""
 PREDICTION_RIDGE = 0.003
 """Ridge penalty of predictions, which have fewer terms than the classifier."""
 TAIL, WIDTH = 0.25, 1.1503493803760079
@@ -153,6 +160,42 @@ def order_of(name: str, before: pl.DataFrame, now: pl.DataFrame) -> int:
     sides = (columns.values_KD[side_K] for side_K in (~columns.live_K, columns.live_K))
     agreement = _agreement(columns.names, np.array([_correlations(side_ND) for side_ND in sides]), name)
     return int(np.sign(agreement)) if abs(agreement) >= -OPPOSITE else 0
+
+
+def exchanged_values(name: str, partner: str, before: pl.DataFrame, now: pl.DataFrame) -> tuple[str, str] | None:
+    """Return the two values of a feature whose exchange explains the changed means of another feature by value.
+
+    The sum of the squared differences of the means, in standard errors, has a χ² distribution without a change. None
+    without exactly one exchange that explains them, and for too many values; rare values are left out.
+    """
+    sides = [side.select(name, pl.col(partner).cast(pl.Float64)).drop_nulls() for side in (before, now)]
+    ranks_K = pl.concat([side[partner] for side in sides]).rank("average").to_numpy()
+    codes = [side[name].cast(pl.String).to_numpy() for side in sides]
+    frequent = [np.unique(side, return_counts=True) for side in codes]
+    first_side, second_side = (names[counts >= FEWEST_OF_VALUE] for names, counts in frequent)
+    values = np.intersect1d(first_side, second_side)
+    if not 2 < len(values) <= MOST_VALUES or not ranks_K.var():
+        return None
+    parts = ranks_K[: len(codes[0])], ranks_K[len(codes[0]) :]
+    groups = [[part[code == value] for value in values] for part, code in zip(parts, codes, strict=True)]
+    means, variances, sizes = (
+        np.array([[of(group) for group in side] for side in groups]) for of in (np.mean, np.var, len)
+    )
+    errors = (variances + LEAST_VARIANCE * ranks_K.var()) / sizes
+
+    def p(order: Sequence[int]) -> float:
+        squares = (means[0] - means[1][list(order)]) ** 2 / (errors[0] + errors[1][list(order)])
+        return chi_squared_tail(float(squares.sum()), len(order))
+
+    same = list(range(len(values)))
+    if p(same) >= CHANGED:
+        return None
+    found = []
+    for first, second in combinations(same, 2):
+        order = [{first: second, second: first}.get(i, i) for i in same]
+        if p(order) > EXPLAINED:
+            found.append((str(values[first]), str(values[second])))
+    return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import binom, ks_2samp
 from sklearn.linear_model import Ridge
 
-from runner.drift.joint import Columns, _ridge, changed_association, separability
+from runner.drift.joint import Columns, _ridge, changed_association, exchanged_values, separability
 
 
 def records(rows: int, correlation: float, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
@@ -124,3 +126,47 @@ def test_same_seed_gives_the_same_result() -> None:
         separability(Columns.of(before, now), before_ND, now_ND, np.random.default_rng(3)) for _ in range(2)
     )
     assert first == second
+
+
+CODES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "2 and 4 exchanged": lambda codes, _: np.select([codes == 2, codes == 4], [4, 2], codes),
+    "1 and 3 exchanged": lambda codes, _: np.select([codes == 1, codes == 3], [3, 1], codes),
+    "unchanged": lambda codes, _: codes,
+    "reversed": lambda codes, _: 6 - codes,
+    "of other records": lambda codes, rng: rng.permutation(codes),
+    "4 for 5": lambda codes, _: np.where(codes == 5, 4, codes),
+}
+
+
+@pytest.mark.parametrize("change", CODES)
+@pytest.mark.parametrize("as_type", [pl.Int64, pl.Float64, pl.String])
+def test_exchanged_values_are_named(change: str, as_type: type[pl.DataType]) -> None:
+    """Only an exchange of two values is one, also if the shares of both are equal."""
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        sides = []
+        for rows in (1000, 400):
+            ability = rng.normal(size=rows)
+            codes = (3 + ability + 0.7 * rng.normal(size=rows)).round().clip(1, 5)
+            sides.append((codes, np.exp(8 + 0.3 * ability + 0.3 * rng.normal(size=rows))))
+        live = CODES[change](sides[1][0], rng)
+        tables = [
+            pl.DataFrame({"code": pl.Series(codes).cast(pl.Int64).cast(as_type), "income": income})
+            for codes, income in (sides[0], (live, sides[1][1]))
+        ]
+        found = exchanged_values("code", "income", *tables)
+        if not change.endswith("exchanged"):
+            assert found is None
+        elif found is not None or seed == 0:
+            assert found is not None
+            assert [int(float(value)) for value in found] == [int(change[0]), int(change[6])]
+
+
+def test_exchanged_values_need_several_values_and_another_feature_that_varies() -> None:
+    """Two values, a constant and missing values are no error."""
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"code": rng.integers(0, 2, 100), "many": rng.integers(0, 5, 100), "constant": np.ones(100)})
+    assert exchanged_values("code", "many", table, table) is None
+    assert exchanged_values("many", "constant", table, table) is None
+    empty = table.with_columns(many=pl.lit(None, dtype=pl.Int64))
+    assert exchanged_values("many", "code", table, empty) is None
