@@ -11,14 +11,15 @@ import polars as pl
 import pytest
 
 from runner.domain.attributions import Calls
-from runner.domain.drift import Change, ChangeKind, Level, Parity, Verdict
+from runner.domain.drift import Change, ChangeKind, Level, Parity, RankingResult, Verdict
 from runner.domain.executions import AlertHistory, ExecutionState, Status
 from runner.drift.performance import Quality
 from runner.explain.estimator import Estimator
 from runner.explain.explainers.kernel import Clarify
 from runner.explain.preflight import preflight
 from runner.explain.task import Aggregation
-from runner.results.directory import MANIFEST, commit, mark_unpublished, remove
+from runner.results.directory import DRIFT, MANIFEST, commit, mark_unpublished, remove
+from runner.results.documents import DriftDocument, dump_drift
 from runner.results.manifest import Explanation, Manifest, call_notes
 from runner.results.manifest_file import (
     Stopwatch,
@@ -27,6 +28,7 @@ from runner.results.manifest_file import (
     dump_manifest,
     earlier_executions,
     earlier_points,
+    earlier_results,
     is_finished,
     load_manifest,
     newest_executions,
@@ -37,6 +39,7 @@ from runner.results.manifest_file import (
 from tests.builders import file_contents
 from tests.cli_runner import Shapwatch
 from tests.conftest import SERIAL, untracked
+from tests.drift.samples import POLICY, compared, local_attributions, mean_abs
 from tests.formula_models import Formula, interacting
 from tests.golden import Golden
 from tests.results.samples import BASELINE, COMPLETED, FAILED, WINDOW
@@ -389,6 +392,27 @@ def test_a_change_is_dated_by_the_first_window_without_interruption(tmp_path: Pa
     assert {each.name: each.since[11:16] for each in found} == {"a": "04:25", "b": "03:00", "c": "10:00"}
     assert {each.onset for each in found} == {"2026-01-05T10:00:00Z"}
     assert with_since(tmp_path / "2026/01/05/11", "ef", dated(10, "a"))[0].since == "2026-01-05T10:00:00Z"
+
+
+def test_earlier_results_are_those_of_windows_with_a_verdict(tmp_path: Path) -> None:
+    """Newest first; failed executions, those with another reference and damaged documents are skipped."""
+    attributions = local_attributions(60, 0)
+    stored = DriftDocument(RankingResult(0.9, ()), compared(POLICY, attributions, attributions), mean_abs(attributions))
+    other = replace(COMPLETED.explanation, hashes={"reference": "cd"})  # type: ignore[type-var]
+    documents = {
+        2: {MANIFEST: executed(()), DRIFT: dump_drift(stored)},
+        3: {MANIFEST: dump_manifest(FAILED)},
+        4: {MANIFEST: executed((), explanation=other), DRIFT: dump_drift(stored)},
+        5: {MANIFEST: executed(()), DRIFT: b"{"},
+        6: {MANIFEST: executed(())},
+        7: {MANIFEST: executed(()), DRIFT: dump_drift(replace(stored, result=None))},
+        8: {MANIFEST: executed(()), DRIFT: dump_drift(stored)},
+    }
+    for hour, files in documents.items():
+        commit(tmp_path / f"2026/01/05/{hour:02}", files)
+    found = list(earlier_results(tmp_path / "2026/01/05/11", "ab"))
+    assert [result for _, result in found] == [stored.result] * 2
+    assert {start for start, _ in found} == {WINDOW.start}
 
 
 def test_the_oldest_execution_states_when_its_changes_began(tmp_path: Path) -> None:
