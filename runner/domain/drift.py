@@ -14,6 +14,12 @@ CONFIDENCE = 1.959963984540054
 """Standard normal quantile of a two-sided 95 % confidence interval."""
 CLEAR = 2.5758293035489004
 """Standard normal quantile of a two-sided test at 1 %."""
+UNLIKELY = 0.01
+"""p-value up to which a deviation from the prediction by other features is stated."""
+SIMILAR = 0.1
+"""Largest difference of two correlations that are called similar."""
+TOGETHER, POSSIBLE = 0.001, 0.05
+"""p-value up to which the inputs changed jointly, and up to which their change is possible."""
 
 
 class Level(StrEnum):
@@ -54,7 +60,10 @@ class Headline(StrEnum):
 
 
 class ChangeKind(StrEnum):
-    """Kinds of significant changes, in the order in which a headline names them."""
+    """Kinds of significant changes, in the order in which a headline names them.
+
+    If scores changed although no input did, they are named before the attributions.
+    """
 
     SERVING = "serving"
     MODEL = "model"
@@ -71,7 +80,8 @@ class Change:
     """A significant change with its start, ISO 8601 in UTC.
 
     Attributes:
-        name: feature or label that changed; empty for the model, and for a joint change of several features.
+        name: feature or label that changed; empty for the model, and for a joint change of several inputs or
+            attributions.
         onset: time in this window from which the change occurs. If it is in all of the window: start of the window, or
             of an earlier one that had it without being significant.
         since: onset in the first of the windows in which this change was found without interruption.
@@ -339,6 +349,12 @@ class Association:
         return math.sqrt(max(0.0, self.deviation_now**2 - self.deviation_before**2))
 
     @property
+    def is_deviation(self) -> bool:
+        """Whether the deviation of the first feature changed clearly, and the correlation hardly."""
+        is_clear = self.deviation_p <= UNLIKELY and self.deviation_now != self.deviation_before
+        return is_clear and abs(self.now - self.before) < SIMILAR and not (self.reversed or self.exchanged)
+
+    @property
     def hypothesis(self) -> str:
         """Possible reasons, as a question."""
         if self.reversed:
@@ -346,6 +362,8 @@ class Association:
         if self.exchanged:
             name, first, second = self.exchanged
             return f"values {first} and {second} of {name} swapped?"
+        if self.is_deviation and not self.unexplained:
+            return "values computed from other features?"
         first = "noise, old values" if self.unexplained else "columns swapped"
         return f"{first}, or values of other records?"
 
@@ -503,6 +521,8 @@ class DriftResult:
         canary: comparison of the current model with that of the reference; None if no records were explained again.
         families: most severe effect of each family of tests; empty without tests.
         season: hours of the reference that the window is compared with; None for all hours.
+        inputs_together: p-value of a joint change of the inputs alone; None if no test is significant, without tests of
+            joint changes, and in earlier documents.
     """
 
     level: Level
@@ -522,6 +542,7 @@ class DriftResult:
     families: tuple[FamilyEffect, ...] = ()
     changes: tuple[Change, ...] = ()
     season: Season | None = None
+    inputs_together: float | None = None
 
     @property
     def since(self) -> str | None:
@@ -542,10 +563,29 @@ class DriftResult:
 
     @property
     def joint_change(self) -> bool:
-        """Whether a test of joint changes is significant."""
-        association = self.association is not None and self.association.level is not Level.NONE
+        """Whether several inputs changed jointly; attributions alone are no evidence for it."""
+        if self.association is not None and self.association.level is not Level.NONE:
+            return True
+        if self.inputs_together is None:
+            return self.is_separable
+        return self.inputs_together <= TOGETHER and (self.is_separable or worst(self.inputs) is Level.NONE)
+
+    @property
+    def is_separable(self) -> bool:
+        """Whether the classifier separates live from reference records by inputs and attributions."""
         joint = self.separability.p if self.separability else None
-        return association or (joint is not None and joint <= self.significance)
+        return joint is not None and joint <= self.significance
+
+    @property
+    def without_inputs(self) -> bool:
+        """Whether scores or attributions changed although nothing suggests a change of inputs: the model changed?"""
+        if self.canary and self.canary.changed:
+            return False
+        smallest = min([each.p for each in self.labels] + [each.p for each in self.outputs], default=1.0)
+        changed = smallest <= self.significance or self.is_separable
+        p = [each.p for each in self.inputs] + [self.association.p if self.association else 1.0]
+        p += [1.0 if self.inputs_together is None else self.inputs_together]
+        return changed and bool(self.inputs) and not self.joint_change and min(p) > POSSIBLE
 
     @property
     def smallest_p(self) -> float:

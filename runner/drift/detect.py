@@ -56,7 +56,7 @@ from runner.drift.effects import (
 )
 from runner.drift.histograms import numbers_histogram, with_histograms
 from runner.drift.inputs import compare_inputs, with_finite_numbers
-from runner.drift.joint import Columns, changed_association, drawn, separability
+from runner.drift.joint import Columns, changed_association, changed_together, drawn, separability
 from runner.drift.pairing import Pairing, Segment, pair, segments
 from runner.drift.policy import DriftPolicy
 from runner.drift.ranking import ndcg
@@ -200,7 +200,10 @@ class Detector:
         return tuple(results)
 
     def _with_joint(self, found: DriftResult, before: Explained, now: Explained, pairing: Pairing) -> DriftResult:
-        """Add the tests of joint changes; both share the level of the family."""
+        """Add the tests of joint changes; both share the level of the family.
+
+        If a test is significant, a further one tells whether the inputs alone changed jointly. It raises no alarm.
+        """
         if not self.policy.classifier:
             return found
         labels, names = found.labels, [each.name for each in found.inputs]
@@ -220,7 +223,13 @@ class Detector:
         corrected = self._corrected("joint", p)
         if association:
             association = replace(association, p=corrected[1])
-        return replace(found, separability=replace(joint, p=corrected[0]), association=association)
+        found = replace(found, separability=replace(joint, p=corrected[0]), association=association)
+        if found.smallest_p > found.significance:
+            return found
+        scores_NL = _scores(before, [reference for _, reference in pairing.labels])[rows[0]]
+        scores_ML = _scores(now, [label for label, _ in pairing.labels])[rows[1]]
+        together = changed_together(columns, np.concatenate([scores_NL, scores_ML]), rng)
+        return replace(found, inputs_together=together)
 
     def _labels(
         self,

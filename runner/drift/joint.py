@@ -326,6 +326,29 @@ def separability(
     return Effect(area, 0.5 + NOISE * deviation, min(1.0, 2 * smallest))
 
 
+def changed_together(columns: Columns, scores_KL: NDArray[np.float64], rng: np.random.Generator) -> float:
+    """Return the p-value of a joint change of the inputs alone.
+
+    It is twice the smaller one of two p-values: that of the classifier of inputs, and that of the mean of the scores as
+    a ridge regression predicts them from the inputs, fitted to the reference. The latter detects small changes of many
+    inputs that add up in the scores.
+
+    Args:
+        columns: inputs.
+        scores_KL: scores of the same records.
+        rng: random generator for records and halves.
+    """
+    none_K0 = columns.terms_KF[:, :0]
+    p = separability(columns, none_K0[~columns.live_K], none_K0[columns.live_K], rng).p
+    terms_NF, scores_NL = columns.terms_KF[~columns.live_K], scores_KL[~columns.live_K]
+    penalty = PREDICTION_RIDGE * len(terms_NF)
+    means = [
+        mean_p_value(columns.terms_KF @ _ridge(terms_NF, score_N - score_N.mean(), penalty), columns.live_K)
+        for score_N in scores_NL.T
+    ]
+    return min(1.0, 2 * min(1.0 if p is None else p, min(means) * len(means)))
+
+
 def drawn(rows: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Return at most this number of random rows."""
     return rows if len(rows) <= most else rng.choice(rows, most, replace=False, shuffle=False)

@@ -33,6 +33,7 @@ from runner.domain.attributions import Explained
 from runner.domain.drift import Change, ChangeKind, DriftResult, Histogram, Level, Parity, RankingResult
 from runner.drift.inputs import are_numeric
 from runner.drift.pairing import pair
+from runner.drift.verdict import changed_output, worst_label
 
 MOST_CHANGES = 20
 """Maximum number of changes of a window that are dated."""
@@ -245,12 +246,17 @@ def _found(ranking: RankingResult, result: DriftResult, parity: Parity | None) -
         yield ChangeKind.JOINT, ""
     changed = (
         each.name
-        for label in sorted(result.labels, key=lambda label: -label.level.order)
-        for each in sorted(label.features, key=lambda each: (each.p, -each.distance))
+        for label in sorted(result.labels, key=lambda label: label is not worst_label(result))
+        for each in label.top_changes
         if each.p <= result.significance and each.name not in inputs
     )
-    yield from ((ChangeKind.ATTRIBUTION, name) for name in dict.fromkeys(changed))
-    yield from ((ChangeKind.OUTPUT, each.label) for each in result.outputs if each.level is not Level.NONE)
+    attributions = [(ChangeKind.ATTRIBUTION, name) for name in dict.fromkeys(changed)]
+    if result.is_separable and not (attributions or inputs or result.joint_change):
+        attributions = [(ChangeKind.ATTRIBUTION, "")]
+    outputs = [each for each in result.outputs if each.level is not Level.NONE]
+    first = changed_output(outputs) if outputs else None
+    scores = [(ChangeKind.OUTPUT, each.label) for each in sorted(outputs, key=lambda each: each is not first)]
+    yield from [*scores, *attributions] if result.without_inputs else [*attributions, *scores]
     quiet = {Level.NONE, Level.INSUFFICIENT_DATA}
     yield from ((ChangeKind.SEGMENT, each.name) for each in result.segments if each.level not in quiet)
     yield from ((ChangeKind.RANKING, each.label) for each in ranking.violations)
@@ -323,7 +329,7 @@ def _compared(
     if kind is ChangeKind.JOINT and result.association and result.association.level is not Level.NONE:
         names = result.association.first, result.association.second
         return _products(before.features, before.features, names), _products(now.features[rows], before.features, names)
-    if kind is ChangeKind.ATTRIBUTION:
+    if kind is ChangeKind.ATTRIBUTION and name:
         label = min(result.labels, key=lambda label: min(each.p for each in label.features if each.name == name))
         both = pair(before.attributions, now.attributions, "mean_abs")
         i, d = [each.label for each in result.labels].index(label.label), both.names.index(name)

@@ -27,6 +27,9 @@ from runner.drift.verdict import (
     changed_attributions,
     changed_inputs,
     changed_output,
+    joint_words,
+    model_suspected,
+    most_changed,
     since,
     worst_label,
 )
@@ -130,15 +133,20 @@ def _findings(result: DriftResult, label: LabelResult, of: str) -> Iterator[str]
     changed = result.changed_inputs
     if changed:
         yield from changed_inputs(changed)
+    if suspected := model_suspected(result):
+        yield suspected
+    feature, is_large = most_changed(label, result.significance), label.level.order > Level.INFO.order
     if result.joint_change and worst(changed).order <= Level.INFO.order:
-        yield from _joint(result)
+        yield joint_words(result)
     elif not changed and label.p <= result.significance:
-        yield _largest(label.top_changes[0]) if label.level.order > Level.INFO.order else changed_attributions(label)
+        yield (_largest if is_large else changed_attributions)(feature, with_cause=not suspected)
+    elif not changed and result.is_separable:
+        yield joint_words(result)
     yield from _outputs(result)
-    if label.level.order > Level.INFO.order and changed and changed[0].name != label.top_changes[0].name:
+    if is_large and changed and changed[0].name != label.top_changes[0].name:
         yield _largest(label.top_changes[0], with_cause=False)
     shift = _shift(label, of)
-    yield shift if label.level.order > Level.INFO.order or shift == NO_ATTRIBUTION else f"effect on the model: {shift}"
+    yield shift if is_large or suspected or shift == NO_ATTRIBUTION else f"effect on the model: {shift}"
 
 
 def _since(result: DriftResult) -> Iterator[str]:
@@ -163,21 +171,6 @@ def _outputs(result: DriftResult) -> Iterator[str]:
     yield f"the mean score{of} {verb} from {most.mean_before:.3g} to {most.mean_now:.3g} ({interval})"
 
 
-def _joint(result: DriftResult) -> Iterator[str]:
-    """Yield a clause on joint changes of features."""
-    association, joint = result.association, result.separability
-    if association and association.level is not Level.NONE:
-        names = f"the features {association.first} and {association.second}"
-        figures = f"correlation {association.before:.2f} in the reference, {association.now:.2f} now"
-        if association.unexplained:
-            sizes = f"{association.deviation_before:.2f} standard deviations in the reference, "
-            figures += f"; {association.first} deviates from its prediction by the other features by {sizes}"
-            figures += f"{association.deviation_now:.2f} now"
-        yield f"{names} are not related as in the reference ({figures}): {association.hypothesis}"
-    elif joint and joint.p is not None and joint.p <= result.significance:
-        yield f"the inputs changed jointly: a classifier separates live from reference records (AUC {joint.value:.2f})"
-
-
 def _additions(result: DriftResult) -> Iterator[str]:
     """Yield clauses on segments with a higher level than the window, on joint changes, and on the model."""
     whole = worst(result.labels, least=Level.INSUFFICIENT_DATA)
@@ -186,7 +179,7 @@ def _additions(result: DriftResult) -> Iterator[str]:
         label = worst_label(segment)
         figures = f"{_largest(label.top_changes[0])}; {_shift(label)}"
         if segment.level is Level.INFO:
-            figures = changed_attributions(label)
+            figures = changed_attributions(label.changed)
         yield f"{HEADLINES[segment.level].lower()} in {segment.name}: {figures}"
     if result.canary and not result.canary.changed and result.level_alone is not Level.NONE:
         yield canary_summary(result.canary)
@@ -248,7 +241,11 @@ def _largest(feature: FeatureDrift, with_cause: bool = True) -> str:
     if feature.rank_before == feature.rank_now:
         ranks = f"rank {feature.rank_now} as before"
     verb = "rose" if feature.share_now > feature.share_before else "fell"
-    share = f"its share of attribution {verb} from {feature.share_before:.1%} to {feature.share_now:.1%} ({ranks})"
+    shares = [f"{share:.1%}" for share in (feature.share_before, feature.share_now)]
+    share = f"its share of attribution {verb} from {shares[0]} to {shares[1]} ({ranks})"
+    if shares[0] == shares[1]:
+        share = f"its share of attribution is {shares[1]} as before, but its attributions changed in "
+        share += f"{feature.distance:.0%} of the records"
     if feature.cause is None or not with_cause:
         return f"largest change of attribution in {feature.name}: {share}"
     return f"largest change in {feature.name}: {feature.cause}. {share[:1].upper()}{share[1:]}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from runner.domain.drift import (
+    Association,
     DriftResult,
+    FeatureDrift,
     Headline,
     InputResult,
     LabelResult,
@@ -38,6 +40,7 @@ NOTHING = "no input, score or attribution changed more than by chance"
 RANKED = "The ranking of features differs from the reference"
 MISMATCH = "The model explained is not the model that serves"
 NEW_REFERENCE = "If the change is intended, make a new reference with stage=baseline."
+SET_CANARY = "Set drift.canary_rows, so that each window compares the model with that of the reference."
 ACTIONS = {
     Headline.FAILED: "Correct the cause, then run this window again. The new report replaces this one.",
     Headline.NO_DATA: (
@@ -101,7 +104,7 @@ def _title(headline: Headline | None, words: str, sentence: str, result: DriftRe
         titles[Headline.TOO_FEW_RECORDS] = f"Too few records: {result.rows_live:,} in this window"
     if result and result.canary:
         titles[Headline.MODEL_CHANGED] = f"The model changed: scores differ by up to {result.canary.difference:.2g}"
-    found = titles.get(headline) or (shortened(_finding(result)) if result else "")
+    found = titles.get(headline) or (shortened(next(_findings(result), "")) if result else "")
     return found or (RANKED if headline is Headline.DRIFT else words)
 
 
@@ -125,34 +128,65 @@ def shortened(title: str) -> str:
     return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1].rstrip()}…"
 
 
-def _finding(result: DriftResult) -> str:
-    """Return the most important change in a few words; empty if there is none."""
+def _findings(result: DriftResult) -> Iterator[str]:
+    """Yield what changed in a few words, the most important change first."""
     if result.changed_inputs:
         first = result.changed_inputs[0]
-        return (
-            f"{first.name}: {cause_without_evidence(first.cause)}"
-            if first.cause
-            else f"The values of {first.name} changed"
-        )
+        cause = first.cause and f"{first.name}: {cause_without_evidence(first.cause)}"
+        yield cause or f"The values of {first.name} changed"
     association = result.association
     if association and association.level is not Level.NONE:
-        return f"{association.first} and {association.second} are not related as in the reference"
+        yield deviation(association) or f"{_pair(association)} are not related as in the reference"
     if result.joint_change:
-        return "The inputs changed jointly"
+        yield "The inputs changed jointly"
+    scores = _changed_score(result)
+    if result.without_inputs:
+        yield f"{scores or _changed_attributions(result)}, although no input did"
     if any(label.p <= result.significance for label in result.labels):
-        return f"The attributions of {worst_label(result).changed.name} changed"
-    return _other_finding(result)
-
-
-def _other_finding(result: DriftResult) -> str:
-    """Return a change of the scores or of a segment in a few words; empty if there is none."""
-    if outputs := [each for each in result.outputs if each.level is not Level.NONE]:
-        before, now = with_equal_decimals(outputs[0].mean_before, outputs[0].mean_now)
-        verb = "rose" if outputs[0].mean_now > outputs[0].mean_before else "fell"
-        return f"The mean score {verb} from {before} to {now}"
+        yield _changed_attributions(result)
+    if scores:
+        yield scores
+    if result.is_separable:
+        yield "A classifier separates live from reference records"
     if worst(result.segments) is not Level.NONE:
-        return f"Drift in {max(result.segments, key=lambda each: each.level.order).name}"
-    return ""
+        yield f"Drift in {max(result.segments, key=lambda each: each.level.order).name}"
+
+
+def _pair(association: Association) -> str:
+    return f"{association.first} and {association.second}"
+
+
+def deviation(association: Association) -> str:
+    """Return how a feature deviates from its prediction, without figures; empty if the correlation changed, too."""
+    if not association.is_deviation:
+        return ""
+    verb = "deviates more from" if association.unexplained else "follows more closely"
+    return f"{association.first} {verb} its prediction by the other features"
+
+
+def _changed_score(result: DriftResult) -> str:
+    """Return a change of the scores in a few words; empty if there is none."""
+    outputs = [each for each in result.outputs if each.level is not Level.NONE]
+    if not outputs:
+        return ""
+    most = changed_output(outputs)
+    of = f" of {most.label}" if len(result.outputs) > 1 else ""
+    if abs(most.mean_now - most.mean_before) <= most.chance:
+        return f"The distribution of the scores{of} changed"
+    before, now = with_equal_decimals(most.mean_before, most.mean_now)
+    return f"The mean score{of} {'rose' if most.mean_now > most.mean_before else 'fell'} from {before} to {now}"
+
+
+def _changed_attributions(result: DriftResult) -> str:
+    """Return the change of a feature's attributions in a few words: of its share, if this exceeds chance."""
+    if all(label.p > result.significance for label in result.labels):
+        return "The attributions changed jointly"
+    feature = most_changed(worst_label(result), result.significance)
+    shares = [f"{share:.0%}" for share in (feature.share_before, feature.share_now)]
+    if abs(feature.share_change) <= (feature.share_noise or 0.0) or shares[0] == shares[1]:
+        return f"The attributions of {feature.name} changed in {feature.distance:.0%} of the records"
+    verb = "rose" if feature.share_change > 0 else "fell"
+    return f"The attribution share of {feature.name} {verb} from {shares[0]} to {shares[1]}"
 
 
 def cause_without_evidence(cause: str) -> str:
@@ -171,7 +205,26 @@ def cause_without_evidence(cause: str) -> str:
                 break
             parts.append(character)
         depth -= character == ")" and depth > 0
-    return " ".join("".join(parts).replace(" ;", ";").split()).removesuffix(" ;")
+    return " ".join("".join(parts).split()).replace(" ;", ";").replace(" ,", ",").removesuffix(";")
+
+
+def most_changed(label: LabelResult, significance: float) -> FeatureDrift:
+    """Return the feature whose share changed most, of those whose attributions changed significantly."""
+    return next((each for each in label.top_changes if each.p <= significance), label.changed)
+
+
+def model_suspected(result: DriftResult) -> str:
+    """Return a clause on the model if no input explains a change; empty otherwise."""
+    if not result.without_inputs:
+        return ""
+    p = {"scores": [each.p for each in result.outputs], "attributions": [each.p for each in result.labels]}
+    parts = [name for name, tested in p.items() if min(tested, default=1.0) <= result.significance]
+    changed = f"{' and '.join(parts) or 'attributions'} changed, although no input did"
+    if result.canary is None:
+        unchecked = "this window did not compare the model with that of the reference (drift.canary_rows)"
+        return f"{changed}: probably the model that serves, or the SHAP baseline, changed; {unchecked}"
+    same = f"on {plural(result.canary.records, 'reference record')}, the model returns the same scores"
+    return f"{changed}, and {same}: another SHAP baseline, or a model that changed for other records?"
 
 
 def worst_label(found: DriftResult | SegmentResult) -> LabelResult:
@@ -197,21 +250,56 @@ def _changed(
         yield f"this window alone has level {result.level_alone.words}"
     if result.changed_inputs:
         yield from changed_inputs(result.changed_inputs)
-    elif headline in {Headline.MODEL_MISMATCH, Headline.MODEL_CHANGED}:
+    elif headline in {Headline.MODEL_MISMATCH, Headline.MODEL_CHANGED} and not result.joint_change:
         yield "no input changed more than by chance"
     elif result.smallest_p > result.significance and worst(result.segments) is Level.NONE:
         yield f"{RANKED}, but no test finds a change beyond chance" if headline is Headline.DRIFT else NOTHING
-    elif result.association and result.association.level is not Level.NONE:
-        each = result.association
-        figures = f"correlation {each.before:.2f} in the reference, {each.now:.2f} now"
-        yield f"features {each.first} and {each.second}: {figures}: {each.hypothesis}"
-    elif result.joint_change and result.separability:
-        yield f"a classifier separates live from reference records (AUC {result.separability.value:.2f})"
-    elif worst_label(result).p <= result.significance:
-        yield changed_attributions(worst_label(result))
+    else:
+        yield from _without_changed_input(result)
     for segment in result.segments:
         if segment.level.order > highest([each.level for each in result.labels]).order:
             yield f"{segment.level.words} in {segment.name}"
+
+
+def _without_changed_input(result: DriftResult) -> Iterator[str]:
+    """Yield what changed if no input changed by itself."""
+    if result.joint_change:
+        yield joint_words(result)
+        return
+    suspected = model_suspected(result)
+    if suspected:
+        yield suspected
+    label = worst_label(result)
+    if label.p <= result.significance:
+        yield changed_attributions(most_changed(label, result.significance), with_cause=not suspected)
+    elif scores := _changed_score(result):
+        yield scores
+    elif result.is_separable:
+        yield joint_words(result)
+
+
+def joint_words(result: DriftResult) -> str:
+    """Return a clause on a joint change: of inputs, or of inputs and attributions."""
+    association, joint = result.association, result.separability
+    if association and association.level is not Level.NONE:
+        return _association(association)
+    separates = ""
+    if joint and joint.value is not None and result.is_separable:
+        separates = f"a classifier separates live from reference records (AUC {joint.value:.2f})"
+    if result.joint_change:
+        return f"the inputs changed jointly: {separates or 'small changes of many inputs add up'}"
+    return f"{separates} by inputs and attributions together"
+
+
+def _association(each: Association) -> str:
+    """Return what changed in the association of two features, and why that may be."""
+    correlations = f"correlation {each.before:.2f} in the reference, {each.now:.2f} now"
+    deviations = f"{each.deviation_before:.2f} standard deviations in the reference, {each.deviation_now:.2f} now"
+    if words := deviation(each):
+        return f"{words} ({deviations}): {each.hypothesis}"
+    if each.unexplained:
+        correlations += f"; {each.first} deviates from its prediction by the other features by {deviations}"
+    return f"the features {_pair(each)} are not related as in the reference ({correlations}): {each.hypothesis}"
 
 
 def changed_inputs(changed: Sequence[InputResult]) -> Iterator[str]:
@@ -221,10 +309,10 @@ def changed_inputs(changed: Sequence[InputResult]) -> Iterator[str]:
         yield f"other changed inputs: {listed([each.name for each in changed[1:]], MOST_INPUTS)}"
 
 
-def changed_attributions(label: LabelResult) -> str:
-    """Return the most significant change of attributions, with its cause."""
-    figures = f"the attributions of {label.changed.name} changed in {label.changed.distance:.0%} of the records"
-    return f"{figures}: {label.changed.cause}" if label.changed.cause else figures
+def changed_attributions(feature: FeatureDrift, with_cause: bool = True) -> str:
+    """Return the change of the attributions of a feature."""
+    figures = f"the attributions of {feature.name} changed in {feature.distance:.0%} of the records"
+    return f"{figures}: {feature.cause}" if feature.cause and with_cause else figures
 
 
 def changed_output(outputs: Sequence[OutputResult]) -> OutputResult:
@@ -280,14 +368,36 @@ def _without_tests(headline: Headline | None) -> str:
 
 def _action(headline: Headline | None, result: DriftResult | None) -> str:
     """Return what to do; empty for a headline of another version."""
+    if headline is Headline.NO_MATERIAL_DRIFT and result and result.without_inputs and result.canary is None:
+        return f"{ACTIONS[headline]} {SET_CANARY}"
     if headline not in {Headline.DRIFT, Headline.SEVERE_DRIFT}:
         return ACTIONS.get(headline, "") if headline else ""
-    release = f", and look for a release at about {since(result)}" if result and result.changes else ""
-    if result and result.changed_inputs:
-        return f"Check the source of {result.changed_inputs[0].name}{release}. {NEW_REFERENCE}"
-    if result and result.labels:
-        return f"Check {worst_label(result).changed.name}, and the model that serves{release}. {NEW_REFERENCE}"
+    if result and (checked := next(_checks(result), "")):
+        release = f", and look for a release at about {since(result)}" if result.changes else ""
+        canary = f" {SET_CANARY}" if result.without_inputs and result.canary is None else ""
+        return f"Check {checked}{release}.{canary} {NEW_REFERENCE}"
     return f"Check the features with the largest changes below. {NEW_REFERENCE}"
+
+
+def _checks(result: DriftResult) -> Iterator[str]:
+    """Yield what to check, the most important first; nothing without tests."""
+    if result.changed_inputs:
+        yield f"the source of {result.changed_inputs[0].name}"
+    association = result.association
+    if association and association.level is not Level.NONE:
+        yield (
+            f"the source of {association.first}" if association.is_deviation else f"the sources of {_pair(association)}"
+        )
+    if result.joint_change:
+        yield "the sources of the inputs, and how their records are joined"
+    if result.without_inputs:
+        yield "the version of the model that serves, and the SHAP baseline"
+    if result.labels:
+        label = worst_label(result)
+        model = "" if result.canary else ", and the model that serves"
+        if label.p > result.significance and worst(result.outputs) is not Level.NONE:
+            yield f"the inputs{model}"
+        yield f"{most_changed(label, result.significance).name}{model}"
 
 
 def since(result: DriftResult) -> str:

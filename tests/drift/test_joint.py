@@ -10,7 +10,14 @@ import pytest
 from scipy.stats import binom, ks_2samp
 from sklearn.linear_model import Ridge
 
-from runner.drift.joint import Columns, _ridge, changed_association, exchanged_values, separability
+from runner.drift.joint import (
+    Columns,
+    _ridge,
+    changed_association,
+    changed_together,
+    exchanged_values,
+    separability,
+)
 
 
 def records(rows: int, correlation: float, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
@@ -170,3 +177,25 @@ def test_exchanged_values_need_several_values_and_another_feature_that_varies() 
     assert exchanged_values("many", "constant", table, table) is None
     empty = table.with_columns(many=pl.lit(None, dtype=pl.Int64))
     assert exchanged_values("many", "code", table, empty) is None
+
+
+def together(shift: float, seed: int, effect: float = 0.0) -> float:
+    """Return the p-value of a joint change of six inputs that move by the same difference."""
+    rng = np.random.default_rng(seed)
+    sides = [rng.normal(size=(rows, 6)) + move for rows, move in ((300, 0.0), (200, shift))]
+    scores_KL = np.concatenate(sides).sum(axis=1, keepdims=True)
+    scores_KL[300:] += effect
+    columns = Columns.of(*(pl.DataFrame(side_ND, schema=list("abcdef")) for side_ND in sides))
+    return changed_together(columns, scores_KL, rng)
+
+
+def test_scores_of_another_model_are_no_change_of_the_inputs() -> None:
+    """The p-value of the inputs has its level, although all scores changed."""
+    p = np.array([together(0.0, seed, effect=9.0) for seed in range(100)])
+    for level in (0.05, 0.2):
+        assert (p <= level).sum() <= binom.ppf(0.999, len(p), level)
+
+
+def test_small_changes_of_many_inputs_add_up() -> None:
+    """Each one by itself would rarely be significant among the tests of a window."""
+    assert np.median([together(0.2, seed) for seed in range(9)]) < 1e-4

@@ -177,6 +177,37 @@ def test_another_model_is_dated_by_the_captured_scores() -> None:
     assert since(replace(result, changes=changes)) == "Tue 14 Jul, 13:40 UTC"
 
 
+MODELS: dict[str, tuple[list[float], list[float], ChangeKind]] = {
+    "another intercept": ([1, 1, 1, 0], [0, 0, 0, 3], ChangeKind.OUTPUT),
+    "another weight": ([1, 4, 1, 0], [0, 0, 0, 0], ChangeKind.ATTRIBUTION),
+    "another SHAP baseline": ([1, 1, 1, 0], [2, -2, 0, 0], ChangeKind.ATTRIBUTION),
+    "only jointly": ([1, 1, 1, 0], [0, 0, 0, 0], ChangeKind.ATTRIBUTION),
+}
+
+
+@pytest.mark.parametrize("canary", [None, Canary(20, False, 0.0, 0.0)], ids=["no canary", "same"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_change_without_changed_inputs_is_one_of_the_model(kind: str, canary: Canary | None, golden: Golden) -> None:
+    """It is not called a joint change of inputs, although a classifier of inputs and attributions sees it."""
+    factors, offsets, expected = MODELS[kind]
+    before, now = explained(REFERENCE), explained(live_values(8))
+    attributions = now.attributions
+    phi_NDL = attributions.phi_NDL * np.array(factors)[:, None] + np.array(offsets)[:, None]
+    if kind == "only jointly":
+        phi_NDL[:, 0] = np.random.default_rng(1).permutation(phi_NDL[:, 1])
+    scores_NL = phi_NDL.sum(axis=1) if expected is ChangeKind.OUTPUT else attributions.scores_NL
+    now = replace(now, attributions=replace(attributions, phi_NDL=phi_NDL, scores_NL=scores_NL))
+    result = detect_drift(replace(POLICY, classifier=True), before, now, "mean_abs", HOUR, canary)
+    ranking = rank_labels(mean_abs(before.attributions), mean_abs(now.attributions), 0.5)
+    result = replace(result, changes=dated_changes(ranking, result, None, before, LiveRecords(now, None, None, START)))
+    assert (result.joint_change, result.without_inputs, result.is_separable) == (False, True, True)
+    assert result.changes[0].kind is expected
+    assert ChangeKind.JOINT not in {each.kind for each in result.changes}
+    shown = headline(ranking, result)
+    words = verdict(shown, "", result, None)
+    golden("\n".join([shown, words.title, words.changed, words.action]))
+
+
 def test_unknown_times_give_the_start_of_the_window() -> None:
     """A file without times is dated by its window."""
     values = live_values(7).with_columns(a=pl.col("a") * 100)

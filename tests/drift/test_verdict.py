@@ -24,6 +24,7 @@ from runner.domain.drift import (
     Parity,
     RankingResult,
     Verdict,
+    highest,
     worst,
 )
 from runner.drift.summary import headline
@@ -132,12 +133,37 @@ def results(draw: st.DrawFn) -> tuple[DriftResult, Parity | None]:
     outputs = (replace(MOVED, level=levels["output"], p=p["output"]),)
     labels = (replace(LABEL, level=levels["label"], p=p["label"]),)
     level = worst([*inputs, *outputs, *labels])
+    joint = draw(st.sampled_from([None, Effect(0.5, 0.55, 1.0), Effect(0.8, 0.55, 1e-9)]))
+    association = draw(
+        st.sampled_from(
+            [
+                None,
+                Association("a", "b", 0.5, 0.5, 1.0),
+                Association("a", "b", 0.95, -0.25, 1e-9, Level.WARNING),
+                Association("a", "b", 0.2, 0.25, 1e-9, Level.WARNING, 0.5, 1.0, 1e-9),
+            ]
+        )
+    )
+    together = draw(st.sampled_from([None, 1e-9, 0.01, 0.5]))
+    if any(each is not None and each.p == 1e-9 for each in (joint, association)):
+        level = highest([level, Level.WARNING])
+    else:
+        together = None if level is Level.NONE else together
     canary = draw(st.sampled_from([None, Canary(20, False, 0.0, 0.0), Canary(20, True, 0.5, 0.1)]))
     parity = draw(st.sampled_from([None, Parity(0.0, 10), OTHER_MODEL]))
     if (canary and canary.changed) or (parity and not parity.same):
         level = Level.VIOLATION
     return replace(
-        CALM, level=level, level_alone=level, inputs=inputs, outputs=outputs, labels=labels, canary=canary
+        CALM,
+        level=level,
+        level_alone=level,
+        inputs=inputs,
+        outputs=outputs,
+        labels=labels,
+        canary=canary,
+        separability=joint,
+        association=association,
+        inputs_together=together,
     ), parity
 
 
@@ -153,3 +179,22 @@ def test_words_never_contradict_the_level(case: tuple[DriftResult, Parity | None
     assert found.matters.startswith(SIZES[Level.NONE]) or not says_nothing
     assert (found.action == ACTIONS[Headline.NO_DRIFT]) == says_nothing
     assert Headline.NO_DRIFT not in f"{found.changed} {found.matters} {found.action}"
+
+
+@given(results())
+def test_a_change_of_the_inputs_is_stated_only_with_evidence(case: tuple[DriftResult, Parity | None]) -> None:
+    """A change without changed inputs is one of the model, in title, sentence and action alike."""
+    result, parity = case
+    ranking = RankingResult(0.9, (LabelRanking("y", "y", 0.99, None, None),))
+    shown = headline(ranking, result, parity)
+    found = words(shown, result, parity)
+    text = f"{found.title} {found.changed} {found.action}"
+    assert not (result.joint_change and result.without_inputs)
+    if not result.joint_change:
+        assert "inputs changed jointly" not in text
+        assert "not related as in the reference" not in text
+    assert ("although no input did" in found.changed) <= result.without_inputs
+    if shown in {Headline.DRIFT, Headline.SEVERE_DRIFT}:
+        assert ("although no input did" in found.title) == result.without_inputs
+        assert ("source" in found.action) == bool(result.changed_inputs or result.joint_change)
+    assert ("drift.canary_rows" in text) <= (result.canary is None)
