@@ -152,7 +152,7 @@ class ChangedCategories:
         return ": merged?" if self._p(total, share) > SIGNIFICANCE else ""
 
     def _is_renamed(self, gone: Sequence[str]) -> bool:
-        """Return whether the new categories have the shares of those that no longer occur, in descending order."""
+        """Return whether the new categories and the vanished ones have the same shares, in descending order."""
         if len(gone) == 1:
             return True
         lost = sorted((share for name, share in self.before.items() if name not in self.now), reverse=True)

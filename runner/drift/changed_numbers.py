@@ -9,7 +9,7 @@ Array letters: N reference records, M live records.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -103,8 +103,24 @@ FUNCTIONS: Mapping[str, Callable[[Values], Values]] = {
     "logarithm of 1 plus": np.log1p,
     "square root": np.sqrt,
     "square": np.square,
+    "reciprocal": np.reciprocal,
 }
 """Monotone functions that may have been applied to positive values."""
+AFFINE = {
+    (1.8, 32.0): "plus 32 (Fahrenheit for Celsius)",
+    (5 / 9, -160 / 9): "minus 17.8 (Celsius for Fahrenheit)",
+}
+"""Units with another factor and another zero, with the words after the factor."""
+OFFSETS = np.geomspace(0.5, 100, 60)
+"""Differences in standard deviations that are tried for a part of the records; their opposites, too."""
+KELVIN = 273.15
+"""Difference between degrees Celsius and Kelvin."""
+ALMOST = 1.5
+"""Largest ratio of the distance of another explanation to that of the best one for which both are stated."""
+DATES = 19_000_101, 21_001_231
+"""First and last date as a number."""
+TIMES = 946_684_800, 2_208_988_800
+"""Seconds from 1970 to the years 2000 and 2040."""
 Values = NDArray[np.float64]
 
 
@@ -166,7 +182,7 @@ class ChangedNumbers:
                 if this is unknown.
         """
         initial = ks_distance(self.before_N, self.now_M)
-        if (certain := self._rescaled() or self._remainders() or self._encoded()) is not None:
+        if (certain := self._rescaled() or self._dates() or self._remainders() or self._encoded()) is not None:
             return certain
         for describe in (self._codes, self._rounded, self._clipped, self._replaced):
             if cause := describe():
@@ -236,6 +252,21 @@ class ChangedNumbers:
             self.sides[side] / step, (self.sides[side] / step).round(), rtol=0, atol=MOST_ROUNDING
         ).mean()
         return bool(whole ** len(self.sides[other]) >= CLEAR)
+
+    def _dates(self) -> Likely | None:
+        """Return dates and times since 1970 in place of other numbers, which are smaller."""
+        if self.before_N[-1] >= self.now_M[0] or len(np.unique(self.now_M)) < MOST_NAMES:
+            return None
+        bounds = f"{format_value(float(self.before_N[0]))} to {format_value(float(self.before_N[-1]))}"
+        text = f"outside the range of the reference, {bounds}, in 100% of the records"
+        months_M, days_M = self.now_M // 100 % 100, self.now_M % 100
+        is_date_M = (months_M >= 1) & (months_M <= 12) & np.isin(days_M, np.arange(1, 32))
+        if DATES[0] <= self.now_M[0] and self.now_M[-1] <= DATES[1] and is_date_M.all():
+            return Likely(f"{text}: dates such as {self.now_M[0]:.0f}?")
+        for unit, size in (("seconds", 1), ("milliseconds", 1000)):
+            if TIMES[0] * size <= self.now_M[0] and self.now_M[-1] <= TIMES[1] * size:
+                return Likely(f"{text}: times in {unit} since 1970?")
+        return None
 
     def _remainders(self) -> Likely | None:
         """Return the divisor whose remainders the values are, such as 10 for the last digit."""
@@ -513,7 +544,10 @@ class ChangedNumbers:
         if (self.before_N >= 0).all():
             for name, function in FUNCTIONS.items():
                 gap = ks_distance(np.sort(function(self.before_N)), self.now_M)
-                yield Transformation(gap, f"the {name} of the reference values")
+                yield Transformation(gap, f"the {name} of the reference values", mirrored=name == "reciprocal")
+        for (factor, zero), words in AFFINE.items():
+            gap = ks_distance(factor * self.before_N + zero, self.now_M)
+            yield Transformation(gap, f"about {_times(factor)} the reference values {words}")
 
     def _mirrored(self) -> Iterator[Transformation]:
         """Yield another sign of all values or of a part of them, and constants minus the values."""
@@ -548,7 +582,9 @@ class ChangedNumbers:
             return
         low, high, best = interval
         text = f"about {_times(best)} the reference values ({_range(low, high)})"
-        if unit := _unit(best, low, high):
+        ends = [np.subtract(*np.quantile(side, [ALL, 1 - ALL])) for side in self.sides]
+        is_alike = ends[0] * best / WIDE_UNIT_WIDTH <= ends[1] <= ends[0] * best * WIDE_UNIT_WIDTH
+        if is_alike and (unit := _unit(best, low, high)):
             text = f"about {_times(unit.factor)} the reference values ({_range(low, high)}): {unit.description}?"
         yield Transformation(ks_distance(self.before_N * best, self.now_M), text)
 
@@ -620,21 +656,59 @@ class ChangedNumbers:
         return f"opposite sign in about {part:.0%} of the records"
 
     def _mixed(self, initial: float) -> Transformation | None:
-        """Return another factor in part of the records, with the interval of factors that fit."""
+        """Return another factor, difference or unit in part of the records; several if they fit almost equally well."""
+        limit = min(self.allowed, initial / 3)
+        explained = [self._scaled_in_part(limit), self._moved_in_part(limit), *self._affine_in_part(limit)]
+        found = sorted(each for each in explained if each is not None)
+        texts = [each.text for each in found if each.gap <= ALMOST * found[0].gap]
+        return Transformation(found[0].gap, ", or ".join(texts[:2])) if found else None
+
+    def _parts(self, transformed: Iterable[Values]) -> list[tuple[float, float]]:
+        """Return the distance that each transformation leaves if it applies to a part of the records, and this part."""
         points = np.union1d(*self.sides)
         before_P, now_P = (np.searchsorted(side, points, "right") / len(side) for side in self.sides)
         found = []
-        for factor in (*MIXED, *UNITS, *1 / MIXED, *(1 / unit for unit in UNITS)):
-            scaled_P = np.searchsorted(np.sort(self.before_N * factor), points, "right") / len(self.before_N) - before_P
-            part = float(scaled_P @ (now_P - before_P) / max(float(scaled_P @ scaled_P), 1e-9))
-            found.append((float(abs(now_P - before_P - part * scaled_P).max()), float(factor), part))
-        least, factor, part = min(found)
-        if least > min(self.allowed, initial / 3) or not NOTABLE <= part <= ALL:
+        for values_N in transformed:
+            change_P = np.searchsorted(np.sort(values_N), points, "right") / len(self.before_N) - before_P
+            part = float(change_P @ (now_P - before_P) / max(float(change_P @ change_P), 1e-9))
+            found.append((float(abs(now_P - before_P - part * change_P).max()), part))
+        return found
+
+    def _scaled_in_part(self, limit: float) -> Transformation | None:
+        """Return another factor in part of the records, with the interval of factors that fit."""
+        factors = np.array([*MIXED, *UNITS, *1 / MIXED, *(1 / unit for unit in UNITS)])
+        parts = self._parts(self.before_N * factor for factor in factors)
+        (gap, part), factor = min(zip(parts, factors.tolist(), strict=True))
+        if gap > limit or not NOTABLE <= part <= ALL:
             return None
-        near = [each for gap, each, _ in found if gap <= self.allowed and (each > 1) == (factor > 1)]
-        low, high = min(near) / MIXED_STEP**HALF, max(near) * MIXED_STEP**HALF
-        text = f"about {_times(factor)} the reference values ({_range(low, high)}) in about {part:.0%} of the records"
-        return Transformation(least, text)
+        fitting = factors[[each <= self.allowed for each, _ in parts] & ((factors > 1) == (factor > 1))]
+        low, high = fitting.min() / MIXED_STEP**HALF, fitting.max() * MIXED_STEP**HALF
+        unit = _unit(math.sqrt(low * high), low, high)
+        text = f"about {_times(unit.factor if unit else factor)} the reference values ({_range(low, high)})"
+        text += f" in about {part:.0%} of the records"
+        return Transformation(gap, f"{text}: {unit.description}?" if unit else text)
+
+    def _moved_in_part(self, limit: float) -> Transformation | None:
+        """Return a difference in part of the records, with the interval of differences that fit."""
+        sizes = np.array([*OFFSETS * self.before_N.std(), KELVIN])
+        offsets = np.concatenate([sizes, -sizes])
+        parts = self._parts(self.before_N + offset for offset in offsets)
+        (gap, part), offset = min(zip(parts, offsets.tolist(), strict=True))
+        if gap > limit or not NOTABLE <= part <= ALL:
+            return None
+        fitting = abs(offsets[[each <= self.allowed for each, _ in parts] & ((offsets > 0) == (offset > 0))])
+        step = float(OFFSETS[1] / OFFSETS[0]) ** HALF
+        text = f"about {_figure(abs(offset))} {'higher' if offset > 0 else 'lower'} than the reference values"
+        ends = f"{_figure(fitting.min() / step)}–{_figure(fitting.max() * step)}"
+        return Transformation(gap, f"{text} ({ends}) in about {part:.0%} of the records")
+
+    def _affine_in_part(self, limit: float) -> Iterator[Transformation]:
+        """Yield units with another zero in part of the records."""
+        parts = self._parts(factor * self.before_N + zero for factor, zero in AFFINE)
+        for (gap, part), ((factor, _), words) in zip(parts, AFFINE.items(), strict=True):
+            if gap <= limit and NOTABLE <= part <= ALL:
+                text = f"about {_times(factor)} the reference values {words} in about {part:.0%} of the records"
+                yield Transformation(gap, text)
 
     def _out_of_range(self) -> str | None:
         """Describe numbers outside the range of the reference, and the factor that explains them."""

@@ -134,7 +134,7 @@ def test_unchanged_values_are_called_unchanged_only_if_a_test_agrees() -> None:
 
 
 def test_a_rename_of_several_categories_needs_their_shares() -> None:
-    """All new categories have the shares of those that no longer occur, or none is called renamed."""
+    """All new categories have the shares of the vanished ones, or none is called renamed."""
     before, now = drawn(10, 1000), drawn(11, 400)
     names = dict(zip(PURPOSES, ["car", "furniture", "house", "yes", "8"], strict=True))
     assert stated(before, np.array([names[name] for name in now], dtype=object)).endswith("is new: renamed?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -207,7 +208,8 @@ def test_value_in_place_of_all_above_a_limit(value: int) -> None:
     before, now = (np.minimum(rng.geometric(0.12, rows) - 1, 30) for rows in (1000, 400))
     text = stated(before, np.where(now > 9, value, now))
     share = f"{value} in {(now > 9).mean():.0%} of the records (0% in the reference)"
-    assert text == f"{share}, and none above 9 ({(before > 9).mean():.0%} of the reference values are): replaced?"
+    gone = f"none above 9 ({(before > 9).mean():.0%} of the reference values are)"
+    assert text == f"{share}, and {gone}: replaced?"
 
 
 @pytest.mark.parametrize("divisor", [7, 30.4375, 365.25])
@@ -221,7 +223,7 @@ def test_factor_of_values_that_are_rounded(divisor: float, function: Callable[[V
         text = stated(before, function(now / divisor))
         interval = factor_interval(text)
         assert interval is not None
-        assert re.search(", (rounded|cut) to whole numbers", text)
+        assert re.search("(rounded|cut) to whole", text)
         inside += interval[0] / ROUNDED <= 1 / divisor <= interval[1] * ROUNDED
     assert inside >= cases - 1
 
@@ -236,16 +238,86 @@ def test_repeated_values_of_another_size_state_both() -> None:
     )
     assert found is not None
     assert float(found[1]) == pytest.approx(np.median(now), rel=1e-3)
-    repeated = rng.choice(before[:8], 400)
-    assert stated(before, repeated).startswith("only 2% of its values differ from each other")
+    assert stated(before, rng.choice(before[:8], 400)).startswith("only 2%")
 
 
 @pytest.mark.parametrize("top", [1, 100])
 def test_percentiles(top: int) -> None:
-    """Values in place of which their percentiles arrive; uniform values of the same range are not called so."""
+    """Percentiles in place of the values; uniform values of the same range are not called so."""
     rng = np.random.default_rng(12)
     before, now = (POPULATIONS["scores"](rng, rows) for rows in (1000, 300))
     ranks = (now.argsort().argsort() + 1) / len(now) * top
-    assert stated(before, ranks) == f"spread evenly from 0 to {top}: percentiles of the reference values?"
+    expected = f"spread evenly from 0 to {top}: percentiles of the reference values?"
+    assert stated(before, ranks) == expected
     assert "percentiles" not in stated(rng.uniform(0, top, 1000), ranks)
     assert "percentiles" not in stated(before, rng.beta(2, 3, 300) * top)
+
+
+FAHRENHEIT = re.compile(
+    r"about 1\.8 times the reference values plus 32 \(Fahrenheit for Celsius\)(?: in about (\d+)%)?"
+)
+
+
+def temperatures(rng: np.random.Generator, rows: int) -> Values:
+    """Return degrees Celsius."""
+    return (11 + 7 * rng.normal(size=rows)).round(1)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 1])
+def test_fahrenheit_for_celsius(share: float) -> None:
+    """Another factor and another zero, in all records or in a part of them, are not stated as a factor alone."""
+    for seed in range(3):
+        rng = np.random.default_rng([seed, 13])
+        before, now = temperatures(rng, 1000), temperatures(rng, 300)
+        altered = rng.random(300) < share
+        text = stated(before, np.where(altered, (now * 1.8 + 32).round(1), now))
+        found = FAHRENHEIT.search(text)
+        assert found is not None
+        assert int(found[1] or 100) == pytest.approx(100 * altered.mean(), abs=6)
+        reverse = FAHRENHEIT.search(stated(np.where(altered, now * 1.8 + 32, now), before))
+        assert reverse is None
+
+
+@pytest.mark.parametrize("offset", [273.15, 45.0, -60.0])
+def test_difference_of_a_part_of_the_records(offset: float) -> None:
+    """The interval has the true difference, with its direction and the share of the records."""
+    rng = np.random.default_rng(14)
+    before, now = temperatures(rng, 1000), temperatures(rng, 400)
+    altered = rng.random(400) < 0.5
+    text = stated(before, np.where(altered, now + offset, now))
+    found, part = OFFSET.search(text), SHARE.search(text)
+    assert found is not None
+    assert part is not None
+    assert (found[1] == "higher") == (offset > 0)
+    assert number(None, found[2]) <= abs(offset) <= number(None, found[3])
+    assert int(part[1]) == pytest.approx(100 * altered.mean(), abs=6)
+
+
+def test_reciprocal_has_no_unit() -> None:
+    """A factor that fits the median is no unit if another function fits better, or the order is reversed."""
+    for seed in range(4):
+        rng = np.random.default_rng([seed, 15])
+        before, now = (rng.beta(2, 30, rows) + 0.01 for rows in (1000, 300))
+        text = stated(before, 1 / now)
+        assert "reciprocal" in text
+        assert "unit" not in text
+        cause = likely_cause(pl.Series(before), pl.Series(1 / now), lambda: -1)
+        assert cause is not None
+        assert cause.text.startswith("the reciprocal")
+
+
+@pytest.mark.parametrize("kind", ["dates", "seconds", "milliseconds"])
+def test_dates_in_place_of_numbers(kind: str) -> None:
+    """Dates as numbers, and times since 1970; other large numbers are neither."""
+    rng = np.random.default_rng(16)
+    before, days = (rng.gamma(2, 400, rows).round() for rows in (1000, 300))
+    seconds = 1_772_400_000 - 86_400 * days
+    if kind == "dates":
+        now = np.array([float(f"{datetime.fromtimestamp(each, UTC):%Y%m%d}") for each in seconds])
+        others = now + 40
+    else:
+        now = seconds * (1000 if kind == "milliseconds" else 1)
+        others = days * 1e6
+    words = {"dates": f"dates such as {now.min():.0f}?"}.get(kind, f"times in {kind} since 1970?")
+    assert stated(before, now).endswith(words)
+    assert not re.search("dates|times in", stated(before, others))
