@@ -202,7 +202,7 @@ class Detector:
     def _with_joint(self, found: DriftResult, before: Explained, now: Explained, pairing: Pairing) -> DriftResult:
         """Add the tests of joint changes; both share the level of the family.
 
-        If a test is significant, a further one tells whether the inputs alone changed jointly. It raises no alarm.
+        If a test is significant, a further one shows whether the inputs alone changed jointly. It raises no alarm.
         """
         if not self.policy.classifier:
             return found

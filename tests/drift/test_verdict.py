@@ -121,6 +121,7 @@ def test_a_headline_of_another_version_is_its_own_title() -> None:
     assert words("Something else", None) == Verdict("Something else", "Why.", "", "")
 
 
+WITHOUT_INPUTS = "although no input did"
 LEVELS = st.sampled_from([Level.NONE, Level.INFO, Level.WARNING, Level.VIOLATION])
 
 
@@ -190,11 +191,10 @@ def test_a_change_of_the_inputs_is_stated_only_with_evidence(case: tuple[DriftRe
     found = words(shown, result, parity)
     text = f"{found.title} {found.changed} {found.action}"
     assert not (result.joint_change and result.without_inputs)
-    if not result.joint_change:
-        assert "inputs changed jointly" not in text
-        assert "not related as in the reference" not in text
-    assert ("although no input did" in found.changed) <= result.without_inputs
+    joint, without, sources = (re.search(each, text) for each in ("jointly|related", WITHOUT_INPUTS, "the sources? of"))
+    assert bool(joint) <= (result.joint_change or result.without_inputs)
+    assert bool(without) <= result.without_inputs
     if shown in {Headline.DRIFT, Headline.SEVERE_DRIFT}:
-        assert ("although no input did" in found.title) == result.without_inputs
-        assert ("source" in found.action) == bool(result.changed_inputs or result.joint_change)
-    assert ("drift.canary_rows" in text) <= (result.canary is None)
+        assert bool(re.search(WITHOUT_INPUTS, found.title)) == result.without_inputs
+        assert bool(sources) == bool(result.changed_inputs or result.joint_change)
+    assert bool(re.search("canary", text)) <= (result.canary is None)
