@@ -135,8 +135,8 @@ def different(
     """Return the indices of the records of both sides that count if repetitions count once, ascending.
 
     All repetitions count of a record that is a large part of the window, and rare in the reference, because this is a
-    change of its own, such as an outage of a source that leaves all values missing. A window with too few different
-    records has no verdict.
+    change of its own, such as an outage of a source that leaves all values missing. The other records must differ,
+    because otherwise clients repeat records in general. A window with too few different records has no verdict.
     """
     rows_N, rows_M = without_repetitions(before), without_repetitions(now)
     if len(rows_M) == now.height or len(rows_M) < policy.min_rows:
@@ -145,7 +145,11 @@ def different(
     before_U, now_U = (np.bincount(side, minlength=content_K.max(initial=-1) + 1) for side in np.split(content_K, [N]))
     share_U = now_U / max(1, now.height)
     is_new_U = (share_U >= NEW_MASS) & (before_U / max(1, N) <= MOST_KNOWN * share_U)
-    return rows_N, np.union1d(rows_M, np.flatnonzero(is_new_U[content_K[N:]]))
+    is_new_M = is_new_U[content_K[N:]]
+    others = int((~is_new_M).sum())
+    if len(np.setdiff1d(rows_M, np.flatnonzero(is_new_M))) < MIN_DIFFERENT * others:
+        return rows_N, rows_M
+    return rows_N, np.union1d(rows_M, np.flatnonzero(is_new_M))
 
 
 def one_per_unit(

@@ -130,6 +130,13 @@ def test_few_records_sent_again_and_again_are_no_window() -> None:
     assert len(different(POLICY, frame(new(1000, 2)), frame(new(5, 3, 60)))[1]) == 5
 
 
+def test_frequent_record_counts_once_where_other_records_are_repeated_too() -> None:
+    """The repetitions follow Zipf's law."""
+    places = np.minimum(np.random.default_rng(7).zipf(1.6, 1000), 1000) - 1
+    rows_M = different(POLICY, frame(new(1000, 2)), frame(new(1000, 3)[places]))[1]
+    assert len(rows_M) == len(np.unique(places))
+
+
 def test_outage_is_a_change() -> None:
     """All values of 60 % of the records are missing."""
     rng = np.random.default_rng(6)
