@@ -85,7 +85,9 @@ def sentence(
     model = [*_model(parity, result.canary if result else None)]
     has_ndcg = any(label.ndcg is not None for label in ranking.drifts)
     if result is None or not result.labels or not has_ndcg:
-        return _join([*model, summarize_ranking(ranking, reference, live), *(result.notes if result else ())])
+        ranks, notes = summarize_ranking(ranking, reference, live), result.notes if result else ()
+        is_judged = any(label.judged for label in ranking.drifts)
+        return _join([*model, ranks, *notes] if is_judged else [*model, *notes, ranks])
     label = worst_label(result)
     of = f" of {label.label}" if len(result.labels) > 1 else ""
     return _join(
