@@ -8,7 +8,7 @@ largest statistic give other scores. The sum of these scores is largest from the
 
 A change that is in all of a window may be older: in the windows before, it may not have been significant. The records
 of such a window are more likely under the distribution of the later window than under that of the reference. If nothing
-changed, the likelihood ratio of all of these windows exceeds 100 with a probability of at most 1 %.
+changed, the likelihood ratio of all of these windows exceeds a million with a probability of at most a millionth.
 
 Source: Andrews, "Tests for parameter instability and structural change with unknown change point", Econometrica 61
 (1993). With at least 5 % of the records on each side, the maximum exceeds 3.6 with probability 1 %. Ville (1939),
@@ -49,8 +49,11 @@ BINS = 20
 """Number of bins of each side's numbers."""
 MOST_EARLIER = 48
 """Maximum number of earlier windows that are searched for a change."""
-EVIDENCE = math.log(100)
-"""Logarithm of the likelihood ratio from which an earlier window has a change, or does not have it."""
+EVIDENCE, COUNTER_EVIDENCE = math.log(1e6), math.log(100)
+"""Logarithms of the likelihood ratios from which an earlier window has a change, and does not have it.
+
+The first one is large because the distributions of the changed window are those of another hour.
+"""
 TIME = "%FT%TZ"
 """Format of times, in UTC."""
 ROWS_PER_BIN = 10
@@ -149,7 +152,7 @@ class _Search:
         self.evidence += observed.evidence(self.changed)
         if self.evidence >= EVIDENCE:
             self.found, self.evidence = f"{start:{TIME}}", 0.0
-        self.ended = self.evidence <= -EVIDENCE
+        self.ended = self.evidence <= -COUNTER_EVIDENCE
 
 
 @dataclass(frozen=True)
