@@ -524,5 +524,5 @@ def _observed(policy: DriftPolicy, before: Explained, now: Explained, whole: Who
     whole = replace(whole, features=with_finite_numbers(whole.features))
     if policy.unit != "content":
         return whole
-    (_, rows_M), (_, rows_X) = (different(policy, before.features, side.features) for side in (whole, now))
+    rows_M, rows_X = (different(policy, before.features, side.features) for side in (whole, now))
     return whole.rows(rows_M, rows_X)

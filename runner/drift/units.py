@@ -84,8 +84,8 @@ def observations(
         SegmentError: if the expression in `drift.unit` is not valid.
     """
     if policy.unit == "content":
-        rows_N, rows_M = different(policy, before.features, now.features)
-        sides = before.rows(rows_N), now.rows(rows_M)
+        rows_M = different(policy, before.features, now.features)
+        sides = before.rows(without_repetitions(before.features)), now.rows(rows_M)
         counted, why = "different record", "the tests count repetitions of a record once (drift.unit)"
         if sides[1].features.is_duplicated().any():
             counted, why = (
@@ -129,18 +129,16 @@ def _repeat_alike(content_K: NDArray[np.intp], N: int, seed: int) -> bool:
     return bool((random.mean(axis=0) - actual <= MOST_DEVIATIONS * random.std(axis=0, ddof=1)).all())
 
 
-def different(
-    policy: DriftPolicy, before: pl.DataFrame, now: pl.DataFrame
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the indices of the records of both sides that count if repetitions count once, ascending.
+def different(policy: DriftPolicy, before: pl.DataFrame, now: pl.DataFrame) -> NDArray[np.intp]:
+    """Return the indices of the live records that count if repetitions count once, ascending.
 
     All repetitions count of a record that is a large part of the window, and rare in the reference, because this is a
     change of its own, such as an outage of a source that leaves all values missing. The other records must differ,
     because otherwise clients repeat records in general. A window with too few different records has no verdict.
     """
-    rows_N, rows_M = without_repetitions(before), without_repetitions(now)
+    rows_M = without_repetitions(now)
     if len(rows_M) == now.height or len(rows_M) < policy.min_rows:
-        return rows_N, rows_M
+        return rows_M
     content_K, N = _contents(before, now), before.height
     before_U, now_U = (np.bincount(side, minlength=content_K.max(initial=-1) + 1) for side in np.split(content_K, [N]))
     share_U = now_U / max(1, now.height)
@@ -148,8 +146,8 @@ def different(
     is_new_M = is_new_U[content_K[N:]]
     others = int((~is_new_M).sum())
     if len(np.setdiff1d(rows_M, np.flatnonzero(is_new_M))) < MIN_DIFFERENT * others:
-        return rows_N, rows_M
-    return rows_N, np.union1d(rows_M, np.flatnonzero(is_new_M))
+        return rows_M
+    return np.union1d(rows_M, np.flatnonzero(is_new_M))
 
 
 def one_per_unit(

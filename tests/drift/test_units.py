@@ -120,20 +120,20 @@ def test_repetitions_of_a_new_and_frequent_record_count(share: float, known: flo
     before, now = new(1000, 2), new(300, 3)
     for side, part in ((before, known), (now, share)):
         side[: round(len(side) * part)] = 0.0
-    rows_N, rows_M = different(POLICY, frame(before), frame(now))
+    rows_N, rows_M = without_repetitions(frame(before)), different(POLICY, frame(before), frame(now))
     assert len(rows_N) == 1000 - max(0, round(1000 * known) - 1)
     assert len(rows_M) == counted
 
 
 def test_few_records_sent_again_and_again_are_no_window() -> None:
     """There are too few different records for a verdict."""
-    assert len(different(POLICY, frame(new(1000, 2)), frame(new(5, 3, 60)))[1]) == 5
+    assert len(different(POLICY, frame(new(1000, 2)), frame(new(5, 3, 60)))) == 5
 
 
 def test_frequent_record_counts_once_where_other_records_are_repeated_too() -> None:
     """The repetitions follow Zipf's law."""
     places = np.minimum(np.random.default_rng(7).zipf(1.6, 1000), 1000) - 1
-    rows_M = different(POLICY, frame(new(1000, 2)), frame(new(1000, 3)[places]))[1]
+    rows_M = different(POLICY, frame(new(1000, 2)), frame(new(1000, 3)[places]))
     assert len(rows_M) == len(np.unique(places))
 
 
